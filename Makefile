@@ -1,0 +1,97 @@
+# Kotoe: `make` alone lists what there is. Recipes use .venv, which any of them creates on a bare machine.
+# PYTHON=... on the command line runs everything with an environment of your own; nothing is installed then.
+
+VENV := .venv
+PYTHON := $(VENV)/bin/python
+BASE_PYTHON ?= python3
+EXAMPLE := make image PROMPT="青い背景に赤いりんご" OUT=apple.png
+
+# What the user typed reaches the recipes through the environment and as it is: $(value) keeps make from reading its
+# `$`, and "$$PROMPT" in a recipe keeps the shell from reading anything else.
+override PROMPT := $(value PROMPT)
+override OUT := $(value OUT)
+override SEED := $(value SEED)
+override N := $(value N)
+override MODEL := $(value MODEL)
+export PROMPT OUT SEED N MODEL
+
+ifeq ($(PYTHON),$(VENV)/bin/python)
+RUNTIME := $(VENV)/installed
+DEV := $(VENV)/installed-dev
+endif
+
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help image image-arguments test lint check bench mini-train mini-eval mini-grid constraints clean
+
+help: ## list these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+image: image-arguments $(RUNTIME) ## one picture: PROMPT="…" OUT=apple.png [SEED=1] [N=1] [MODEL=mini]
+	@translation="$$($(PYTHON) -m frontend_streamlit.translation -- "$$PROMPT")" || exit $$?; \
+	printf '%s\n' "$$translation" | $(PYTHON) -m backend_gpu image --out="$$OUT" \
+	  $${SEED:+--seed="$$SEED"} $${N:+--n="$$N"} $${MODEL:+--model="$$MODEL"}
+
+image-arguments: # before anything is installed
+	@[ -n "$$PROMPT" ] && [ -n "$$OUT" ] || { echo 'make image needs PROMPT and OUT: $(EXAMPLE)' >&2; exit 2; }
+
+test: $(DEV) ## every test this machine can run; names what it skips [ARGS="-k unet"]
+	@$(PYTHON) -m pytest $(ARGS)
+
+lint: $(DEV) ## ruff, mypy strict, terraform fmt
+	@$(PYTHON) -m ruff check --quiet .
+	@$(PYTHON) -m ruff format --check --quiet . \
+	  || { echo 'not formatted as ruff does it; to change that: $(PYTHON) -m ruff format .' >&2; exit 1; }
+	@$(PYTHON) -m mypy
+	@if [ -z "$$(find terraform -name '*.tf' 2>/dev/null)" ]; then echo 'terraform fmt: skipped, there are no .tf files'; \
+	elif ! command -v terraform >/dev/null; then echo 'terraform fmt: skipped, terraform is not installed'; \
+	else terraform fmt -check -recursive terraform; fi
+
+check: lint test ## lint and test: what CI runs
+
+bench: $(RUNTIME) ## the benchmarks: a table with the command and the machine [ARGS=…]
+	@$(PYTHON) -m tests.benchmarks.bench $(ARGS)
+
+mini-train: $(RUNTIME) ## train the mini model, or go on with it [ARGS=…]
+	@$(PYTHON) -m backend_gpu.mini.training train $(ARGS)
+
+mini-eval: $(RUNTIME) ## score the mini model on held-out combinations [ARGS=…]
+	@$(PYTHON) -m backend_gpu.mini.training evaluate $(ARGS)
+
+mini-grid: $(RUNTIME) ## draw the grid of 64 pictures from 64 prompts [ARGS=…]
+	@$(PYTHON) -m backend_gpu.mini.training grid $(ARGS)
+
+constraints: ## write constraints.txt anew from requirements*.txt
+	@set -e; venv="$$(mktemp -d)"; trap 'rm -rf "$$venv"' EXIT; \
+	$(BASE_PYTHON) -m venv "$$venv"; \
+	"$$venv/bin/pip" install --quiet -r requirements.txt -r requirements-dev.txt; \
+	{ sed '/^[^#]/,$$d' constraints.txt; \
+	  "$$venv/bin/pip" freeze --all --exclude pip | sed 's/+[a-z0-9.]*$$//'; } > "$$venv/constraints.txt"; \
+	cp "$$venv/constraints.txt" constraints.txt
+
+clean: ## remove .venv and caches; pictures and data stay
+	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
+	@find backend_gpu frontend_streamlit tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A terminal sees the downloads go by, a log does not.
+PIP_INSTALL = $(PYTHON) -m pip install --disable-pip-version-check $$([ -t 2 ] || echo --quiet) -c constraints.txt
+
+$(VENV)/installed: requirements.txt constraints.txt | $(VENV)/bin/pip
+	@echo 'Installing requirements.txt into $(VENV): once, some minutes, most of it torch'
+	@$(PIP_INSTALL) -r requirements.txt
+	@touch $@
+
+$(VENV)/installed-dev: requirements-dev.txt $(VENV)/installed
+	@echo 'Installing requirements-dev.txt into $(VENV)'
+	@$(PIP_INSTALL) -r requirements-dev.txt
+	@touch $@
+
+$(VENV)/bin/pip: # the last file that venv writes: an interrupted set-up starts again
+	@command -v $(BASE_PYTHON) >/dev/null \
+	  || { echo '$(BASE_PYTHON) is missing: install Python 3.11 or newer' >&2; exit 2; }
+	@$(BASE_PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Kotoe needs Python 3.11 or newer, $(BASE_PYTHON) is $$($(BASE_PYTHON) -V 2>&1): try BASE_PYTHON=python3.11" >&2; exit 2; }
+	@$(BASE_PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
+	  || { echo '$(BASE_PYTHON) has no venv module: install it (Debian, Ubuntu: apt install python3-venv)' >&2; exit 2; }
+	@$(BASE_PYTHON) -m venv --clear $(VENV)

@@ -1,0 +1,1 @@
+"""The GPU service: GLIDE, its queue and its HTTP faces."""

@@ -1,0 +1,1 @@
+"""How the mini model was made: captioned scenes, training, evaluation."""

@@ -1,0 +1,106 @@
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+TARGETS = {"image", "test", "lint", "check", "bench", "mini-train", "mini-eval", "mini-grid", "constraints", "clean"}
+TRANSLATION = '{"source": "りんご", "english": "an apple", "translator": "offline", "unknown_words": []}'
+
+# Stands in for the interpreter: keeps the arguments and the standard input of either process in files beside itself.
+STUB = f"""#!/bin/sh
+here="$(dirname "$0")"
+case "$2" in
+frontend_streamlit.translation)
+    printf '%s\\0' "$@" > "$here/translator_arguments"
+    [ ! -e "$here/translator_fails" ] || {{ echo 'no known word' >&2; exit 2; }}
+    echo '{TRANSLATION}' ;;
+backend_gpu)
+    printf '%s\\0' "$@" > "$here/backend_arguments"
+    cat > "$here/backend_input" ;;
+esac
+"""
+
+NASTY_PROMPTS = {
+    "quotes": """赤い'りんご'と"猫" \\"犬\\" """.strip(),
+    "make functions": "$(shell touch pwned) ${PATH} $(error no)",
+    "dollars": "$HOME $$ $1 $",
+    "backticks": "`touch pwned`",
+    "a second command": "猫; touch pwned & touch pwned | touch pwned #",
+    "lines": "青い背景に\n赤いりんご\n\ttouch pwned",
+    "an option": "--help",
+    "a format": "100% %s %d \\n \\",
+    "an assignment": "a=b := ?= c",
+    "a glob": "* ?? [a-z] ~ {a,b}",
+}
+
+
+def make(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run make as a user would: the make that runs these tests leaves no traces in the environment."""
+    dropped = {"MAKEFLAGS", "MAKEOVERRIDES", "MAKELEVEL", "MFLAGS", "PROMPT", "OUT", "SEED", "N", "MODEL"}
+    kept = {name: value for name, value in os.environ.items() if name not in dropped}
+    return subprocess.run(
+        ["make", *arguments], cwd=ROOT, env=kept | environment, capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+def arguments_in(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8").split("\0")[:-1]
+
+
+@pytest.fixture
+def stub(tmp_path: Path) -> Path:
+    path = tmp_path / "python"
+    path.write_text(STUB, encoding="utf-8")
+    path.chmod(0o755)
+    return path
+
+
+@pytest.mark.parametrize("arguments", [(), ("help",)])
+def test_make_alone_and_make_help_list_every_target(arguments: tuple[str, ...]) -> None:
+    done = make(*arguments)
+    assert done.returncode == 0, done.stderr
+    assert {line.split()[1] for line in done.stdout.splitlines()} == TARGETS | {"help"}
+
+
+@pytest.mark.parametrize("arguments", [(), ("OUT=apple.png",), ("PROMPT=", "OUT=apple.png"), ("PROMPT=りんご",)])
+def test_image_without_prompt_or_out_says_so_in_one_line(stub: Path, arguments: tuple[str, ...]) -> None:
+    done = make("image", f"PYTHON={stub}", *arguments)
+    ours = [line for line in done.stderr.splitlines() if not line.startswith("make: ***")]
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert ours == ['make image needs PROMPT and OUT: make image PROMPT="青い背景に赤いりんご" OUT=apple.png']
+    assert not list(stub.parent.glob("*_arguments"))
+
+
+@pytest.mark.parametrize("prompt", NASTY_PROMPTS.values(), ids=NASTY_PROMPTS)
+@pytest.mark.parametrize("through", ["command line", "environment"])
+def test_image_hands_over_the_prompt_unchanged(stub: Path, prompt: str, through: str) -> None:
+    arguments = [f"PROMPT={prompt}"] if through == "command line" else []
+    environment = {} if arguments else {"PROMPT": prompt}
+    done = make("image", f"PYTHON={stub}", "OUT=apple.png", *arguments, **environment)
+    assert done.returncode == 0, done.stderr
+    assert arguments_in(stub.parent / "translator_arguments") == ["-m", "frontend_streamlit.translation", "--", prompt]
+    assert not (ROOT / "pwned").exists()
+
+
+def test_image_hands_the_translation_and_the_options_to_the_backend(stub: Path) -> None:
+    done = make("image", f"PYTHON={stub}", "PROMPT=りんご", "OUT=a b$(shell x)'.png", "SEED=7", "N=2", "MODEL=glide")
+    assert done.returncode == 0, done.stderr
+    options = ["--out=a b$(shell x)'.png", "--seed=7", "--n=2", "--model=glide"]
+    assert arguments_in(stub.parent / "backend_arguments") == ["-m", "backend_gpu", "image", *options]
+    assert (stub.parent / "backend_input").read_text(encoding="utf-8") == f"{TRANSLATION}\n"
+
+
+def test_image_leaves_unset_options_to_the_backend(stub: Path) -> None:
+    make("image", f"PYTHON={stub}", "PROMPT=りんご", "OUT=apple.png")
+    assert arguments_in(stub.parent / "backend_arguments") == ["-m", "backend_gpu", "image", "--out=apple.png"]
+
+
+def test_image_stops_with_2_where_the_translation_fails(stub: Path) -> None:
+    (stub.parent / "translator_fails").touch()
+    done = make("image", f"PYTHON={stub}", "PROMPT=らりるれろ", "OUT=apple.png")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[0] == "no known word"
+    assert not (stub.parent / "backend_arguments").exists()
