@@ -1,7 +1,8 @@
 """Shapes of the networks: the four published checkpoints, and what a mini model changes."""
 
-from dataclasses import dataclass, replace
-from typing import Literal
+import json
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
 
 NoiseSchedule = Literal["squared_cosine", "linear"]
 Prediction = Literal["eps", "v", "x_start"]
@@ -44,18 +45,35 @@ class UNetConfig:
     prediction: Prediction = "eps"
 
     def __post_init__(self) -> None:
-        if self.image_size % (self.patch_size * 2 ** (len(self.channel_mult) - 1)):
+        halvings = len(self.channel_mult) - 1
+        if self.image_size % (self.patch_size * 2**halvings):
             raise ValueError(
-                f"image size {self.image_size} can't be halved {len(self.channel_mult) - 1} times in patches of {self.patch_size}"
+                f"{self.image_size} pixels in patches of {self.patch_size} can't be halved {halvings} times"
             )
         for width in {self.num_channels * mult for mult in self.channel_mult}:
-            if width % 32 or width % self.head_channels and self.attention_resolutions:
-                raise ValueError(f"a level of {width} channels does not fit 32 groups and heads of {self.head_channels}")
+            if width % 32 or width % self.head_channels:
+                raise ValueError(
+                    f"a level of {width} channels does not fit 32 groups and heads of {self.head_channels}"
+                )
 
     @property
     def embedding_channels(self) -> int:
         """Width of the time (and pooled text) embedding."""
         return 4 * self.num_channels
+
+    def to_json(self) -> str:
+        """This shape as text, to be kept beside weights."""
+        return json.dumps(asdict(self))
+
+    @staticmethod
+    def from_json(text: str) -> "UNetConfig":
+        """Read what `to_json` wrote."""
+        fields: dict[str, Any] = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in json.loads(text).items()
+        }
+        if fields["text"]:
+            fields["text"] = TextConfig(**fields["text"])
+        return UNetConfig(**fields)
 
 
 BASE = UNetConfig()

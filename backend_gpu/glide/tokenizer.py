@@ -61,18 +61,19 @@ class WordTokenizer:
         self.vocab_size = FIRST_WORD_ID + len(words)
 
     def count(self, text: str) -> int:
-        return len(self._words(text))
+        return len(self.words(text))
 
     def encode(self, text: str) -> tuple[list[int], list[bool]]:
-        ids = [self._ids_of.get(word, UNKNOWN_ID) for word in self._words(text)]
+        ids = [self._ids_of.get(word, UNKNOWN_ID) for word in self.words(text)]
         return padded(ids, self.context, PADDING_ID)
 
     def unknown(self, text: str) -> list[str]:
         """Words of the text that the vocabulary lacks, each once, in the order of the text."""
-        return [word for word in dict.fromkeys(self._words(text)) if word not in self._ids_of]
+        return [word for word in dict.fromkeys(self.words(text)) if word not in self._ids_of]
 
     @staticmethod
-    def _words(text: str) -> list[str]:
+    def words(text: str) -> list[str]:
+        """The words of a text, known or not."""
         return WORD.findall(text.lower())
 
 

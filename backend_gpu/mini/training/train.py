@@ -2,8 +2,6 @@
 
 import copy
 import json
-import math
-import os
 import random
 import time
 from dataclasses import dataclass, replace
@@ -14,12 +12,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from backend_gpu.glide.checkpoint import write_weights
 from backend_gpu.glide.config import TextConfig, UNetConfig
 from backend_gpu.glide.schedule import alpha_bars
 from backend_gpu.glide.tokenizer import WordTokenizer
 from backend_gpu.glide.unet import UNet
-from backend_gpu.mini.training.scenes import Mix, random_scene, render
-from backend_gpu.mini.vocabulary import Vocabulary, load_vocabulary
+from backend_gpu.mini.training.muon import Muon
+from backend_gpu.mini.training.scenes import Image8, Mix, random_scene, render
+from backend_gpu.mini.vocabulary import Vocabulary
 
 TEXT_CONTEXT = 20  # tokens; the longest caption of the grammar has 19
 CAPTION_DROPOUT = 0.12  # share of empty captions, for classifier-free guidance
@@ -34,18 +34,32 @@ class Plan:
 
     minutes: float  # of training in all, over all resumptions
     batch_size: int
-    learning_rate: float
-    mix: Mix
+    adamw_rate: float
+    muon_rate: float
     side: int  # of the pictures (base) or of their crops (upsampler)
     timestep_bias: float  # t = 1000 u^bias: below 1 trains more on noisy pictures
     seed: int = 0
+
+
+BASE_PLAN = Plan(minutes=120, batch_size=64, adamw_rate=1.2e-3, muon_rate=0.02, side=64, timestep_bias=0.6)
+UPSAMPLER_PLAN = Plan(minutes=35, batch_size=32, adamw_rate=1.2e-3, muon_rate=0.02, side=128, timestep_bias=1.0)
+
+
+def mix_at(done: float) -> Mix:
+    """The forms to draw when that share of the plan is done: identity first, then positions."""
+    return Mix(0.80, 0.08, 0.12, 0.0) if done < 0.35 else Mix(0.58, 0.07, 0.15, 0.20)
+
+
+def concepts_at(done: float, concepts: int) -> int:
+    """How many concepts to draw when that share of the plan is done: a few first, all of them after a quarter."""
+    return min(concepts, 12 + round((concepts - 12) * done / 0.25))
 
 
 def base_config(words: int) -> UNetConfig:
     """The mini base model: 64x64, in patches of 4."""
     return UNetConfig(
         num_channels=64,
-        channel_mult=(1, 3),
+        channel_mult=(1, 2),
         num_res_blocks=1,
         attention_resolutions=(8,),
         text=TextConfig(vocab_size=words + 2, context=TEXT_CONTEXT, width=128, layers=2, heads=2),
@@ -71,18 +85,19 @@ UPSAMPLER_CONFIG = UNetConfig(
 class Batches:
     """An endless stream of rendered pictures and their captions, as tensors."""
 
-    def __init__(self, vocabulary: Vocabulary, tokenizer: WordTokenizer, plan: Plan) -> None:
+    def __init__(self, vocabulary: Vocabulary, tokenizer: WordTokenizer, plan: Plan, seed: int) -> None:
         self.vocabulary, self.tokenizer, self.plan = vocabulary, tokenizer, plan
-        self.rng = random.Random(plan.seed)
+        self.rng = random.Random(seed)
 
-    def captioned(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Pictures (N, 3, side, side) in [-1, 1], tokens (N, L) and mask (N, L)."""
+    def captioned(self, done: float) -> tuple[Tensor, Tensor, Tensor]:
+        """Pictures (N, 3, side, side) in [-1, 1], tokens (N, L) and mask (N, L), with that share of the plan done."""
+        known = self.vocabulary.concepts[: concepts_at(done, len(self.vocabulary.concepts))]
+        vocabulary, mix = replace(self.vocabulary, concepts=known), mix_at(done)
         pictures, tokens, masks = [], [], []
         for _ in range(self.plan.batch_size):
-            scene = random_scene(self.vocabulary, self.plan.mix, self.rng)
-            pictures.append(render(scene, self.vocabulary, self.plan.side, self.rng))
-            caption = "" if self.rng.random() < CAPTION_DROPOUT else scene.caption()
-            ids, mask = self.tokenizer.encode(caption)
+            scene = random_scene(vocabulary, mix, self.rng)
+            pictures.append(render(scene, vocabulary, self.plan.side, self.rng))
+            ids, mask = self.tokenizer.encode("" if self.rng.random() < CAPTION_DROPOUT else scene.caption())
             tokens.append(ids)
             masks.append(mask)
         return to_signed(np.stack(pictures)), torch.tensor(tokens), torch.tensor(masks)
@@ -95,7 +110,7 @@ class Batches:
         side = self.plan.side
         crops = np.empty((self.plan.batch_size, side, side, 3), np.uint8)
         for start in range(0, self.plan.batch_size, 4):  # four crops of each picture
-            scene = random_scene(self.vocabulary, self.plan.mix, self.rng)
+            scene = random_scene(self.vocabulary, mix_at(1.0), self.rng)
             picture = render(scene, self.vocabulary, 256, self.rng)
             for row in range(start, min(start + 4, self.plan.batch_size)):
                 top, left = (4 * self.rng.randrange((256 - side) // 4 + 1) for _ in range(2))
@@ -105,11 +120,11 @@ class Batches:
         if self.rng.random() < 0.5:
             softened = F.avg_pool2d(F.pad(low_res, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
             low_res = torch.lerp(low_res, softened, self.rng.random() * 0.7)
-        noise = torch.from_numpy(np.random.default_rng(self.rng.getrandbits(32)).standard_normal(low_res.shape, np.float32))
-        return pictures, low_res + noise * self.rng.random() * 0.06
+        noise = np.random.default_rng(self.rng.getrandbits(32)).standard_normal(low_res.shape, np.float32)
+        return pictures, low_res + torch.from_numpy(noise) * self.rng.random() * 0.06
 
 
-def to_signed(pictures: np.ndarray) -> Tensor:
+def to_signed(pictures: Image8) -> Tensor:
     """uint8 (N, H, W, 3) as float32 (N, 3, H, W) in [-1, 1]."""
     return torch.from_numpy(pictures).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
 
@@ -120,33 +135,51 @@ def x_start_loss(output: Tensor, x_start: Tensor, alpha_bar: Tensor) -> Tensor:
     return (weight * (output[:, :3] - x_start).square()).mean()
 
 
-class Training:
-    """A network, its average, its optimiser and how far it got."""
+def optimizers(network: UNet, plan: Plan) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices and convolutions inside, AdamW for embeddings, gains, biases and the last layer."""
+    inner, outer = [], []
+    for name, parameter in network.named_parameters():
+        is_inner = parameter.ndim >= 2 and "_embedding" not in name and not name.startswith("out_conv")
+        (inner if is_inner else outer).append(parameter)
+    both: list[torch.optim.Optimizer] = [
+        Muon(inner, plan.muon_rate),
+        torch.optim.AdamW(outer, plan.adamw_rate, betas=(0.9, 0.99), weight_decay=0.0, fused=True),
+    ]
+    for optimizer in both:
+        for group in optimizer.param_groups:
+            group["peak_lr"] = group["lr"]
+    return both
 
-    def __init__(self, network: UNet, plan: Plan, checkpoint: Path) -> None:
-        self.network, self.plan, self.checkpoint = network, plan, checkpoint
+
+class Training:
+    """A network, its average, its optimisers and how far it got."""
+
+    def __init__(self, network: UNet, plan: Plan, checkpoint: Path, words: list[str]) -> None:
+        self.network, self.plan, self.checkpoint, self.words = network, plan, checkpoint, words
         self.average = copy.deepcopy(network).eval().requires_grad_(False)
-        self.optimizer = torch.optim.AdamW(
-            network.parameters(), plan.learning_rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True
-        )
+        self.optimizers = optimizers(network, plan)
         self.steps, self.minutes = 0, 0.0
         if checkpoint.exists():
             state = torch.load(checkpoint, weights_only=True)
+            if state["words"] != words:
+                raise ValueError(f"{checkpoint} was trained on other words than the concept table has now")
             network.load_state_dict(state["network"])
             self.average.load_state_dict(state["average"])
-            self.optimizer.load_state_dict(state["optimizer"])
+            for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+                optimizer.load_state_dict(saved)
             self.steps, self.minutes = state["steps"], state["minutes"]
 
     def update(self, loss: Tensor) -> None:
         """One step of the optimiser and of the average; the learning rate rises, stays, and falls in the last 45%."""
         done = self.minutes / self.plan.minutes
         rate = min(1.0, (self.steps + 1) / 200) * min(1.0, max(0.02, (1 - done) / 0.45))
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.plan.learning_rate * rate
-        self.optimizer.zero_grad(set_to_none=True)
+        self.network.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), 1.0, foreach=True)
-        self.optimizer.step()
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["peak_lr"] * rate
+            optimizer.step()
         self.steps += 1
         decay = min(EMA_DECAY, self.steps / (self.steps + 10))
         torch._foreach_lerp_(list(self.average.parameters()), list(self.network.parameters()), 1 - decay)
@@ -156,28 +189,29 @@ class Training:
         state = {
             "network": self.network.state_dict(),
             "average": self.average.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "steps": self.steps,
             "minutes": self.minutes,
+            "words": self.words,
         }
         temporary = self.checkpoint.with_suffix(".new")
         torch.save(state, temporary)
-        os.replace(temporary, self.checkpoint)
+        temporary.replace(self.checkpoint)
 
 
-def train(training: Training, batches: Batches, device: torch.device) -> None:
+def train_until_done(training: Training, batches: Batches, device: torch.device) -> None:
     """Run the plan to its end, saving every two minutes; prints a line with the loss every hundred steps."""
     plan, config = training.plan, training.network.config
-    table = torch.from_numpy(alpha_bars(config.noise_schedule)).float().to(device)
+    table = torch.tensor(alpha_bars(config.noise_schedule))
     generator = torch.Generator().manual_seed(plan.seed + training.steps)
     losses: list[float] = []
     saved_at = ticked_at = time.monotonic()
     while training.minutes < plan.minutes:
         strata = (torch.arange(plan.batch_size) + torch.rand(plan.batch_size, generator=generator)) / plan.batch_size
         t = (1000 * strata**plan.timestep_bias).long().clamp(max=999)[torch.randperm(plan.batch_size, generator=generator)]
-        alpha_bar = table[t][:, None, None, None]
+        alpha_bar = table[t][:, None, None, None].to(device)
         if config.text:
-            x_start, tokens, mask = (z.to(device) for z in batches.captioned())
+            x_start, tokens, mask = (z.to(device) for z in batches.captioned(training.minutes / plan.minutes))
             conditions = []
         else:
             x_start, low_res = (z.to(device) for z in batches.crops())
@@ -202,3 +236,16 @@ def train(training: Training, batches: Batches, device: torch.device) -> None:
             training.save()
             saved_at = now
     training.save()
+
+
+def export(checkpoint: Path, weights: Path, config: UNetConfig, concepts: list[str]) -> None:
+    """Write the averaged network of a checkpoint in half precision, with all that is needed to open it."""
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    metadata = {
+        "config": config.to_json(),
+        "words": json.dumps(state["words"]),
+        "concepts": json.dumps(concepts),
+        "steps": str(state["steps"]),
+    }
+    weights.parent.mkdir(parents=True, exist_ok=True)
+    write_weights(weights, state["average"], metadata)

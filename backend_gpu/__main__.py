@@ -1,0 +1,173 @@
+"""The backend's command line: `python -m backend_gpu image` turns a translation on stdin into PNG files."""
+
+import argparse
+import json
+import random
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+from backend_gpu.errors import BackendError, InvalidRequest
+from backend_gpu.settings import ModelName, Settings
+
+MAX_PROMPT_CHARACTERS = 1000
+MAX_SEED = 2**32 - 1
+MAX_PICTURES = 8
+
+
+@dataclass(frozen=True)
+class Translation:
+    """What the page's translator says about a prompt (JSON on stdin)."""
+
+    source: str
+    english: str
+    translator: str
+    unknown_words: list[str]
+
+
+def main() -> int:
+    """Run one command; a failure is one line on stderr and exit code 2."""
+    parser = argparse.ArgumentParser(prog="backend_gpu", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    image = commands.add_parser("image", help="make pictures from the translation (JSON) on stdin")
+    image.add_argument(
+        "--out", type=Path, required=True, help="a .png file; several pictures get -1, -2, … before .png"
+    )
+    image.add_argument("--seed", help=f"0 to {MAX_SEED}; random if absent; picture i uses seed + i")
+    image.add_argument("--n", default="1", help=f"number of pictures, 1 to {MAX_PICTURES}")
+    image.add_argument("--model", help=f"{' or '.join(get_args(ModelName))}; BACKEND_MODEL if absent")
+    options = parser.parse_args()
+    try:
+        make_images(options)
+    except BackendError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    return 0
+
+
+def make_images(options: argparse.Namespace) -> None:
+    """Check everything that can be checked at once, then load the model, draw and write."""
+    count = whole_number("n", options.n, 1, MAX_PICTURES)
+    seed = random.randrange(MAX_SEED) if options.seed is None else whole_number("seed", options.seed, 0, MAX_SEED)
+    settings = Settings()
+    name = options.model or settings.model
+    if name not in get_args(ModelName):
+        raise InvalidRequest(f"there is no model {name!r}: choose {' or '.join(get_args(ModelName))}")
+    paths = output_paths(options.out, count)
+    translation = read_translation(sys.stdin.read())
+    print(f"{translation.source!r} → {translation.english!r}  ({translation.translator})")
+    if translation.unknown_words:
+        print(f"not understood and left out: {', '.join(translation.unknown_words)}", file=sys.stderr)
+
+    draw_and_write(translation, name, settings, seed, paths)
+
+
+def draw_and_write(translation: Translation, name: ModelName, settings: Settings, seed: int, paths: list[Path]) -> None:
+    """Draw one picture per path and say how long each stage took."""
+    started_at = time.perf_counter()
+    from tqdm import tqdm  # torch and what needs it are imported here: bad input is told at once
+
+    from backend_gpu.engine.local import open_model
+    from backend_gpu.gallery import PictureRecord, encode_png, write_picture
+    from backend_gpu.glide.pipeline import Picture, Progress
+
+    model = open_model(name, settings)
+    if unknown := model.unknown_words(translation.english):
+        print(f"the model {model.name} was not trained on: {', '.join(unknown)}", file=sys.stderr)
+    loaded_at = time.perf_counter()
+    pictures = [
+        Picture(prompt=translation.english, seed=(seed + index) % (MAX_SEED + 1), guidance_scale=model.guidance_scale)
+        for index in range(len(paths))
+    ]
+    ended_at = {}
+    with tqdm(total=model.sampling.steps + model.sampling.upsample_steps, unit="step", leave=False) as bar:
+
+        def on_progress(progress: Progress) -> None:
+            bar.set_description(progress.stage)
+            bar.update()
+            ended_at[progress.stage] = time.perf_counter()
+
+        pixels = model.pipeline.generate(pictures, model.sampling, on_progress)
+    for path, picture, image in zip(paths, pictures, pixels, strict=True):
+        record = PictureRecord(
+            prompt=picture.prompt,
+            source_prompt=translation.source,
+            translator=translation.translator,
+            negative_prompt=picture.negative_prompt,
+            seed=picture.seed,
+            guidance_scale=picture.guidance_scale,
+            steps=model.sampling.steps,
+            upsample_steps=model.sampling.upsample_steps,
+            sampler=model.sampling.sampler,
+            upscale=model.sampling.upscale,
+            model=model.name,
+            model_hash=model.hash,
+        )
+        write_picture(path, encode_png(image, record))
+        print(f"{path}  seed {picture.seed}")
+    written_at = time.perf_counter()
+    stages = {
+        "load": loaded_at - started_at,
+        "base": ended_at["base"] - loaded_at,
+        "upsample": ended_at["upsample"] - ended_at["base"],
+        "write": written_at - ended_at["upsample"],
+    }
+    print("  ".join(f"{stage} {seconds:.2f} s" for stage, seconds in stages.items()))
+
+
+def whole_number(name: str, text: str, least: int, most: int) -> int:
+    """Read a number that the user typed.
+
+    Raises:
+        InvalidRequest: it is none, or out of range.
+    """
+    if text.isascii() and text.isdigit() and least <= int(text) <= most:
+        return int(text)
+    raise InvalidRequest(f"{name} is {text!r}, must be a whole number from {least} to {most}")
+
+
+def output_paths(out: Path, count: int) -> list[Path]:
+    """Where the pictures go.
+
+    Raises:
+        InvalidRequest: not a PNG in a folder that exists.
+    """
+    if out.suffix.lower() != ".png":
+        raise InvalidRequest(f"{out} does not end in .png: pictures are written as PNG")
+    if not out.parent.is_dir():
+        raise InvalidRequest(f"the folder {out.parent} does not exist: create it, or choose another")
+    if count == 1:
+        return [out]
+    return [out.with_stem(f"{out.stem}-{number}") for number in range(1, count + 1)]
+
+
+def read_translation(text: str) -> Translation:
+    """Read and check the translator's answer.
+
+    Raises:
+        InvalidRequest: it is no translation, or there is nothing to draw in it.
+    """
+    try:
+        translation = Translation(**json.loads(text))
+    except (json.JSONDecodeError, TypeError) as error:
+        raise InvalidRequest(
+            "stdin is not a translation: it must be JSON as frontend_streamlit.translation prints"
+        ) from error
+    if not translation.source.strip():
+        raise InvalidRequest("the prompt is empty: say what to draw")
+    if len(translation.source) > MAX_PROMPT_CHARACTERS or len(translation.english) > MAX_PROMPT_CHARACTERS:
+        length = max(len(translation.source), len(translation.english))
+        raise InvalidRequest(f"the prompt has {length} characters, at most {MAX_PROMPT_CHARACTERS}")
+    if not translation.english:
+        words = ", ".join(translation.unknown_words)
+        raise InvalidRequest(f"no word of the prompt is known to the offline translator: {words}")
+    return translation
+
+
+if __name__ == "__main__":
+    sys.exit(main())

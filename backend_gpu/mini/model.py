@@ -1,0 +1,44 @@
+"""The embedded model: its weights beside this file, opened as an ordinary GLIDE pipeline."""
+
+import json
+from pathlib import Path
+
+import torch
+
+from backend_gpu.errors import CheckpointError
+from backend_gpu.glide.checkpoint import load_unet, read_metadata
+from backend_gpu.glide.config import UNetConfig
+from backend_gpu.glide.pipeline import Pipeline
+from backend_gpu.glide.tokenizer import WordTokenizer
+from backend_gpu.glide.unet import UNet
+
+WEIGHTS = Path(__file__).parent / "weights"
+DTYPE = torch.float32  # of the computation; the files are half precision
+
+
+def open_mini(folder: Path = WEIGHTS) -> Pipeline:
+    """Load the mini model.
+
+    Raises:
+        CheckpointError: its weights are missing or broken.
+    """
+    words = json.loads(_metadata(folder / "base.safetensors")["words"])
+    base, upsampler = (_open(folder / f"{name}.safetensors") for name in ("base", "upsampler"))
+    assert base.config.text is not None
+    return Pipeline(base, upsampler, WordTokenizer(words, base.config.text.context))
+
+
+def trained_concepts(folder: Path = WEIGHTS) -> list[str]:
+    """English names of the concepts that the model claims to draw (its card says how well)."""
+    return list(json.loads(_metadata(folder / "base.safetensors")["concepts"]))
+
+
+def _open(path: Path) -> UNet:
+    return load_unet(path, UNetConfig.from_json(_metadata(path)["config"]), DTYPE)
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    metadata = read_metadata(path)
+    if missing := {"config", "words", "concepts"} - metadata.keys():
+        raise CheckpointError(f"{path} is not a mini model's file: it doesn't tell its {', '.join(sorted(missing))}")
+    return metadata

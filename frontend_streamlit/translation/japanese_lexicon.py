@@ -1,0 +1,159 @@
+"""The words of the offline translator, read from the table of concepts and the grammar beside the mini model."""
+
+import csv
+import tomllib
+import unicodedata
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import Enum, auto
+from pathlib import Path
+from typing import Any, Self
+
+
+class Kind(Enum):
+    """What a piece of a sentence does."""
+
+    NOUN = auto()
+    COLOUR = auto()
+    NUMBER = auto()
+    POSITION = auto()
+    SCENE = auto()
+    STYLE = auto()
+    BACKGROUND = auto()
+    PREFIX = auto()
+    NOUN_SUFFIX = auto()
+    PARTICLE = auto()
+    FILLER = auto()
+    DECORATION = auto()
+    NOT_A_NAME = auto()  # a known word that only looks as if it contained a name
+    BREAK = auto()
+    SPACE = auto()
+    UNKNOWN = auto()
+
+
+_SPELLED_ONE_WAY = frozenset({Kind.PARTICLE, Kind.PREFIX, Kind.NOUN_SUFFIX, Kind.POSITION})
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """One reading of a word; `value` is its English, or the number in digits."""
+
+    kind: Kind
+    value: str = ""
+
+
+@dataclass(frozen=True)
+class Lexicon:
+    """Every word the translator knows; `words` and `folded_words` hold a word's readings, the likeliest first."""
+
+    words: dict[str, tuple[Meaning, ...]]
+    folded_words: dict[str, tuple[Meaning, ...]]  # hiragana for katakana, where that is unambiguous
+    longest: int
+    plurals: dict[str, str]
+    digits: dict[str, int]  # kanji numerals
+    number_words: tuple[str, ...]
+    a_before: frozenset[str]
+    counters: tuple[str, ...]
+    derived_by: tuple[str, ...]
+    particles: tuple[str, ...]
+    copulas: tuple[str, ...]
+
+    @classmethod
+    def read(cls, data_dir: Path) -> Self:
+        """Read `concepts.tsv` and `grammar.toml` from a directory.
+
+        Raises: OSError, or ValueError if a file is broken.
+        """
+        with (data_dir / "concepts.tsv").open(encoding="utf-8", newline="") as file:
+            concepts = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+        grammar = tomllib.loads((data_dir / "grammar.toml").read_text(encoding="utf-8"))
+        own = grammar["translator"]
+
+        words: dict[str, tuple[Meaning, ...]] = {}
+        for word, meaning in [*_concept_words(concepts), *_grammar_words(grammar)]:
+            key = normalise(word).lower()
+            if meaning not in words.get(key, ()):
+                words[key] = (*words.get(key, ()), meaning)
+        return cls(
+            words=words,
+            folded_words=_fold_words(words),
+            longest=max(map(len, words)),
+            plurals={row["english"]: row["plural"] for row in concepts},
+            digits=_digits(grammar),
+            number_words=tuple(own["number_words"]),
+            a_before=frozenset(own["a_before"]),
+            counters=_longest_first(own["counters"]),
+            derived_by=_longest_first(own["derived_by"]),
+            particles=_longest_first(own["particles"]),
+            copulas=_longest_first(own["copulas"]),
+        )
+
+    def look_up(self, surface: str) -> tuple[Meaning, ...]:
+        """Readings of a normalised piece of text; a spelling in the other kana counts if the exact one is no word."""
+        key = surface.lower()
+        return self.words.get(key) or self.folded_words.get(fold_kana(key), ())
+
+
+def normalise(text: str) -> str:
+    """NFKC without the selectors that only choose between text and colour emoji."""
+    return unicodedata.normalize("NFKC", text).replace("\ufe0f", "").replace("\ufe0e", "")
+
+
+def fold_kana(text: str) -> str:
+    """Katakana as hiragana, character by character."""
+    return "".join(chr(ord(char) - 0x60) if "ァ" <= char <= "ヶ" else char for char in text)
+
+
+def japanese_names(row: dict[str, str]) -> list[str]:
+    """Names and spellings in one row of the table of concepts."""
+    return [name for name in row["japanese"].split("、") if name]
+
+
+def _concept_words(concepts: Iterable[dict[str, str]]) -> Iterator[tuple[str, Meaning]]:
+    for row in concepts:
+        meaning = Meaning(Kind.NOUN, row["english"])
+        for word in (*japanese_names(row), row["glyph"], row["english"]):
+            yield word, meaning
+
+
+def _grammar_words(grammar: dict[str, Any]) -> Iterator[tuple[str, Meaning]]:
+    own = grammar["translator"]
+    for section, kind in (("colour", Kind.COLOUR), ("position", Kind.POSITION), ("scene", Kind.SCENE)):
+        for row in grammar[section]:
+            for word in row["japanese"]:
+                yield word, Meaning(kind, row["english"])
+    for row in grammar["style"]:
+        for word in row["japanese"]:
+            for suffix in ("", *own["style_suffixes"]):
+                yield word + suffix, Meaning(Kind.STYLE, row["english"])
+    for row in (*grammar["count"], *grammar["numeral"]):
+        for word in row["japanese"][1:]:
+            yield word, Meaning(Kind.NUMBER, str(row["number"]))
+    for section, kind in (
+        ("not_names", Kind.NOT_A_NAME),
+        ("background", Kind.BACKGROUND),
+        ("particles", Kind.PARTICLE),
+        ("fillers", Kind.FILLER),
+        ("prefixes", Kind.PREFIX),
+        ("noun_suffixes", Kind.NOUN_SUFFIX),
+        ("decorations", Kind.DECORATION),
+    ):
+        for word in own[section]:
+            yield word, Meaning(kind)
+
+
+def _fold_words(words: dict[str, tuple[Meaning, ...]]) -> dict[str, tuple[Meaning, ...]]:
+    folded: dict[str, set[tuple[Meaning, ...]]] = {}
+    for word, meanings in words.items():
+        if meanings[0].kind not in _SPELLED_ONE_WAY:
+            folded.setdefault(fold_kana(word), set()).add(meanings)
+    return {word: next(iter(found)) for word, found in folded.items() if len(found) == 1}
+
+
+def _digits(grammar: dict[str, Any]) -> dict[str, int]:
+    """The first Japanese spelling of every number is its kanji numeral, which needs a counter to be a number."""
+    return {row["japanese"][0]: row["number"] for row in (*grammar["count"], *grammar["numeral"])}
+
+
+def _longest_first(words: Iterable[str]) -> tuple[str, ...]:
+    return tuple(sorted(map(normalise, words), key=len, reverse=True))

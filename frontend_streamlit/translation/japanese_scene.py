@@ -1,0 +1,303 @@
+"""Find out what a row of Japanese words describes: things with colours, numbers and places, a background, scenes, styles.
+
+Every step either gives a word a role or reports it as unknown; none is dropped. The particles around a word decide.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from frontend_streamlit.translation.japanese_lexicon import Kind
+from frontend_streamlit.translation.japanese_segments import Token, script_of
+
+_SILENT = frozenset({Kind.SPACE, Kind.FILLER, Kind.DECORATION, Kind.PREFIX, Kind.NOUN_SUFFIX})
+_UNKNOWN = frozenset({Kind.UNKNOWN, Kind.NOT_A_NAME})
+_OPPOSITE = {"to the left of": "to the right of", "above": "below"}
+_OPPOSITE |= {b: a for a, b in _OPPOSITE.items()}
+
+
+@dataclass
+class Thing:
+    """Something to draw; `place` is where the word stands in the row of words."""
+
+    noun: str
+    place: int
+    colour: str = ""
+    number: int = 1
+    has_number: bool = False
+
+
+@dataclass(frozen=True)
+class Relation:
+    """`subject` lies `position` (to the left of, above, ...) `reference`."""
+
+    subject: Thing
+    position: str
+    reference: Thing
+
+
+@dataclass
+class Scene:
+    """What a sentence describes, and the spans of the text that it does not express."""
+
+    things: list[Thing] = field(default_factory=list)
+    relations: list[Relation] = field(default_factory=list)
+    background: str = ""
+    settings: list[str] = field(default_factory=list)
+    styles: list[str] = field(default_factory=list)
+    unknown_spans: list[tuple[int, int]] = field(default_factory=list)
+
+
+def read_scene(tokens: list[Token]) -> Scene:
+    """The scene that the tokens of one text describe."""
+    return _Reader(tokens).read()
+
+
+class _Reader:
+    def __init__(self, tokens: list[Token]) -> None:
+        self.words = [word for word in _settle_readings(tokens) if word.kind not in _SILENT]
+        self.scene = Scene()
+        self.things = {
+            place: Thing(word.value, place) for place, word in enumerate(self.words) if word.kind is Kind.NOUN
+        }
+        self.used: set[int] = set()  # places of colours that the background took
+
+    def read(self) -> Scene:
+        self.scene.things = list(self.things.values())
+        for place in self.places_of(Kind.BACKGROUND):
+            self.read_background(place)
+        for place in self.places_of(Kind.COLOUR):
+            if place not in self.used:
+                self.read_colour(place)
+        for place in self.places_of(Kind.NUMBER):
+            self.read_number(place)
+        self.read_positions()
+        for word in self.words:
+            if word.kind is Kind.SCENE and word.value not in self.scene.settings:
+                self.scene.settings.append(word.value)
+            elif word.kind is Kind.STYLE and word.value not in self.scene.styles:
+                self.scene.styles.append(word.value)
+            elif word.kind in _UNKNOWN:
+                self.scene.unknown_spans.append((word.start, word.end))
+        return self.scene
+
+    # Looking around; places outside the sentence hold nothing
+
+    def places_of(self, kind: Kind) -> list[int]:
+        return [place for place, word in enumerate(self.words) if word.kind is kind]
+
+    def kind(self, place: int) -> Kind | None:
+        return self.words[place].kind if 0 <= place < len(self.words) else None
+
+    def is_particle(self, place: int, *surfaces: str) -> bool:
+        return self.kind(place) is Kind.PARTICLE and (not surfaces or self.words[place].surface in surfaces)
+
+    def ends_clause(self, place: int) -> bool:
+        return self.kind(place) in (None, Kind.BREAK)
+
+    def report(self, place: int, last: int | None = None) -> None:
+        end = self.words[place if last is None else last].end
+        self.scene.unknown_spans.append((self.words[place].start, end))
+
+    # Background: 青い背景, 青を背景に, 背景は青, 夜空を背景に
+
+    def read_background(self, place: int) -> None:
+        before = place - 2 if self.is_particle(place - 1, "の", "な", "を") else place - 1
+        after = place + 1
+        while self.is_particle(after) or (after == place + 1 and self.kind(after) is Kind.BREAK):
+            after += 1
+        if self.kind(before) is Kind.COLOUR and before not in self.used:
+            self.take_background(place, before)
+        elif self.kind(after) is Kind.COLOUR and not self.colours_a_noun(place, after):
+            self.take_background(place, after)
+        elif Kind.SCENE not in (self.kind(before), self.kind(after)):
+            self.report(place)
+
+    def take_background(self, place: int, colour: int) -> None:
+        if self.scene.background:
+            self.report(min(place, colour), max(place, colour))
+        else:
+            self.scene.background = self.words[colour].value
+        self.used.add(colour)
+
+    def colours_a_noun(self, background: int, colour: int) -> bool:
+        """背景に赤い車 speaks of a red car, 背景が青い猫 of a blue background."""
+        if self.is_particle(background + 1, "が") or self.kind(colour + 1) is not Kind.NOUN:
+            return False
+        return self.words[colour + 1].start == self.words[colour].end
+
+    # Colours: 赤いりんご, りんごは赤
+
+    def read_colour(self, place: int) -> None:
+        ahead = self.coloured_ahead(place)
+        behind = self.coloured_behind(place)
+        if self.describes_what_is_before(place, ahead):
+            ahead = None
+        target = next((p for p in (ahead, behind) if p is not None), None)
+        if target is None:
+            self.report(place)
+        elif self.kind(target) in _UNKNOWN:
+            self.report(min(place, target), max(place, target))
+        elif self.things[target].colour:
+            self.report(place)
+        else:
+            self.things[target].colour = self.words[place].value
+
+    def coloured_ahead(self, place: int) -> int | None:
+        """The noun after a colour; an unknown word with a particle behind it counts as one (赤い屋根の)."""
+        for ahead in range(place + 1, len(self.words)):
+            kind = self.kind(ahead)
+            if kind is Kind.NOUN:
+                return ahead
+            if kind in _UNKNOWN:
+                if self.is_particle(ahead + 1):
+                    return ahead
+            elif kind is Kind.PARTICLE:
+                links_colours = self.is_particle(ahead, "と", "や") and self.kind(ahead + 1) is Kind.COLOUR
+                if not links_colours and not self.is_particle(ahead, "の", "な"):
+                    return None
+            elif kind not in (Kind.NUMBER, Kind.STYLE, Kind.COLOUR):
+                return None
+        return None
+
+    def coloured_behind(self, place: int) -> int | None:
+        behind = place - 1
+        while self.is_particle(behind, "は", "が", "を", "の", "も") or self.kind(behind) is Kind.BREAK:
+            behind -= 1
+        return behind if self.kind(behind) is Kind.NOUN else None
+
+    def describes_what_is_before(self, place: int, ahead: int | None) -> bool:
+        """帽子が赤い猫: the hat is red; but 犬が赤い車に乗る: the car is."""
+        if not self.is_particle(place - 1, "が") or self.kind(place - 2) not in (Kind.NOUN, *_UNKNOWN) or ahead is None:
+            return False
+        if self.kind(place - 2) in _UNKNOWN:
+            return False
+        return self.ends_clause(ahead + 2 if self.is_particle(ahead + 1) else ahead + 1)
+
+    # Numbers: 二匹の猫, 猫が二匹, 猫2匹
+
+    def read_number(self, place: int) -> None:
+        behind = place - 1
+        if self.is_particle(behind, "が", "を", "は", "も", "の") or self.kind(behind) is Kind.BREAK:
+            behind -= 1
+        ahead = next((p for p in self.things if p > place), None)
+        if ahead is not None and any(self.kind(p) is Kind.BREAK for p in range(place, ahead)):
+            ahead = None
+        earlier = [p for p in self.things if p < place]
+        order = [behind if behind in self.things else None, ahead, *reversed(earlier)]
+        if self.is_particle(place + 1, "の") and ahead is not None:
+            order.insert(0, ahead)
+        target = next((self.things[p] for p in order if p is not None and not self.things[p].has_number), None)
+        if target is None:
+            self.report(place)
+        else:
+            target.number, target.has_number = int(self.words[place].value), True
+
+    # Positions: 家の左に犬, 犬が家の左に, 犬の右側の猫; 左に犬、右に猫
+
+    def read_positions(self) -> None:
+        sides: dict[int, int] = {}  # a thing's place -> the place of its side in the picture
+        for place in self.places_of(Kind.POSITION):
+            if not self.is_particle(place - 1, "の"):
+                subject = self.thing_on_side(place)
+                if subject is None or subject in sides:
+                    self.report(place)
+                else:
+                    sides[subject] = place
+                continue
+            reference = place - 2
+            subject = self.subject_of(place, reference) if reference in self.things else None
+            if subject is None:
+                self.report(place)
+            else:
+                self.relate(subject, place, reference)
+        self.pair_sides(sides)
+
+    def relate(self, subject: int, position: int, reference: int) -> None:
+        """Note a relation; English can say one about each thing."""
+        told = {thing.place for relation in self.scene.relations for thing in (relation.subject, relation.reference)}
+        if subject == reference or {subject, reference} & told:
+            self.report(position)
+            return
+        relation = Relation(self.things[subject], self.words[position].value, self.things[reference])
+        self.scene.relations.append(relation)
+
+    def subject_of(self, position: int, reference: int) -> int | None:
+        """What is on that side of the reference: the topic of the clause, else what follows, else what came before."""
+        ahead = [p for p in self.things if p > position]
+        in_clause = [p for p in ahead if not any(self.kind(q) is Kind.BREAK for q in range(position, p))]
+        earlier = [p for p in self.things if p < reference]
+        if self.is_particle(position + 1, "の", "での", "からの") and ahead:
+            return ahead[0]
+        topics = [p for p in earlier if self.is_topic(p, reference)]
+        return next(iter([*reversed(topics), *in_clause, *reversed(earlier), *ahead]), None)
+
+    def is_topic(self, place: int, reference: int) -> bool:
+        if not self.is_particle(place + 1, "は", "が", "も", "を"):
+            return False
+        return not any(self.kind(p) is Kind.BREAK for p in range(place + 3, reference))
+
+    def thing_on_side(self, position: int) -> int | None:
+        """左に犬, 左は犬, 犬が左, 犬は左に."""
+        behind = position - 2 if self.is_particle(position - 1, "は", "が", "を", "も") else position - 1
+        if behind in self.things:
+            return behind
+        ahead = next((p for p in self.things if p > position), None)
+        if ahead is None or any(self.kind(p) is Kind.POSITION for p in range(position + 1, ahead)):
+            return None
+        return ahead
+
+    def pair_sides(self, sides: dict[int, int]) -> None:
+        """Two things on opposite sides of the picture, or one on a side and the only other one."""
+        while sides:
+            subject, position = min(sides.items())
+            del sides[subject]
+            opposite = [p for p, q in sides.items() if self.words[q].value == _OPPOSITE[self.words[position].value]]
+            others = [p for p in self.things if p != subject]
+            if opposite:
+                del sides[opposite[0]]
+                self.relate(subject, position, opposite[0])
+            elif len(others) == 1 and others[0] not in sides:
+                self.relate(subject, position, others[0])
+            else:
+                self.report(position)
+
+
+def _settle_readings(tokens: list[Token]) -> Iterator[Token]:
+    """Choose between the readings of a word that could be a noun or something else."""
+    for place, token in enumerate(tokens):
+        kinds = {meaning.kind for meaning in token.meanings}
+        if Kind.NOUN not in kinds:
+            yield token
+        elif Kind.COLOUR in kinds and _is_attribute(tokens[place + 1 :]):
+            yield token.meant_as(Kind.COLOUR)
+        elif _is_symbol(token) and _only_decorates(tokens, place):
+            yield token.meant_as(Kind.DECORATION)
+        else:
+            yield token.meant_as(Kind.NOUN)
+
+
+def _is_attribute(following: list[Token]) -> bool:
+    """オレンジの風船, オレンジ背景: a colour; オレンジとりんご, オレンジの絵: the fruit."""
+    kinds = [token.kind for token in following if token.kind is not Kind.SPACE]
+    if following and following[0].surface in ("の", "な"):
+        return kinds[1:2] in ([Kind.NOUN], [Kind.BACKGROUND], [Kind.COLOUR], [Kind.PREFIX])
+    return kinds[:1] in ([Kind.NOUN], [Kind.BACKGROUND], [Kind.PREFIX])
+
+
+def _is_symbol(token: Token) -> bool:
+    return all(script_of(char) == "symbol" for char in token.surface)
+
+
+def _only_decorates(tokens: list[Token], place: int) -> bool:
+    """りんご🍎 and 描いて❤: a symbol that follows words without a particle, and names nothing new."""
+    token = tokens[place]
+    earlier = [other for other in tokens[:place] if other.kind is not Kind.SPACE]
+    is_linked = bool(tokens[place + 1 : place + 2]) and tokens[place + 1].kind is Kind.PARTICLE
+    if not earlier or is_linked or earlier[-1].kind in (Kind.PARTICLE, Kind.COLOUR, Kind.NUMBER):
+        return False
+    named = _values(other for other in tokens if other is not token and not _is_symbol(other))
+    return token.value in named or any(meaning.kind is Kind.DECORATION for meaning in token.meanings)
+
+
+def _values(tokens: Iterable[Token]) -> set[str]:
+    return {token.value for token in tokens if token.kind is Kind.NOUN}

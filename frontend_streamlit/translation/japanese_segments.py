@@ -1,0 +1,272 @@
+"""Cut a Japanese sentence into known words by longest match; what is left between them is unknown words.
+
+Japanese has no spaces, so a name may turn up inside another word. These rules keep such hits out:
+- no match begins or ends inside a run of katakana, Latin letters or digits (テーブル holds no ベル);
+- a word in hiragana neither follows the stem of an unknown word (食べる) nor breaks off inside one (いかにも);
+- a single kanji is a word only if it does not touch another noun or an unknown kanji (日本, 木星, 月曜日).
+"""
+
+import re
+import unicodedata
+from dataclasses import dataclass
+
+from frontend_streamlit.translation.japanese_lexicon import Kind, Lexicon, Meaning
+
+_NUMERAL = re.compile(r"[0-9]+|[一二三四五六七八九十百]+")
+_TENS = {"十": 10, "百": 100}
+# An adjective or verb in front of a noun ends in one of these.
+_ATTRIBUTIVE_ENDINGS = frozenset("るうくすむぶぐいなただの")
+_MAX_LOOKAHEAD = 3  # words; how far a decision may depend on what follows
+_CONTENT = frozenset({Kind.NOUN, Kind.SCENE, Kind.COLOUR, Kind.NUMBER})
+_SPLITTING_PARTICLES = frozenset("がはにでとのも")
+
+
+@dataclass(frozen=True)
+class Token:
+    """A piece of the normalised text, `start` is its place there; several meanings if the phrase has to decide."""
+
+    surface: str
+    start: int
+    meanings: tuple[Meaning, ...]
+
+    @property
+    def kind(self) -> Kind:
+        return self.meanings[0].kind
+
+    @property
+    def value(self) -> str:
+        return self.meanings[0].value
+
+    @property
+    def end(self) -> int:
+        return self.start + len(self.surface)
+
+    def meant_as(self, kind: Kind) -> "Token":
+        """The same token with another of its readings as the only one."""
+        return Token(self.surface, self.start, tuple(m for m in self.meanings if m.kind is kind) or (Meaning(kind),))
+
+
+def segment(text: str, lexicon: Lexicon) -> list[Token]:
+    """Cut a normalised text into tokens that together cover every character of it."""
+    return _Segmenter(text, lexicon).run()
+
+
+def script_of(char: str) -> str:
+    """One of kanji, hiragana, katakana, latin, digit, space, break, symbol."""
+    if "ぁ" <= char <= "ゟ":
+        return "hiragana"
+    if "ァ" <= char <= "ヿ" and char != "・" or char == "ー":
+        return "katakana"
+    if "一" <= char <= "鿿" or "㐀" <= char <= "䶿" or char in "々〇":
+        return "kanji"
+    category = unicodedata.category(char)
+    if category == "Nd":
+        return "digit"
+    if category[0] in "LM" and category != "Me":
+        return "latin"
+    if category[0] == "Z":
+        return "space" if char not in "\u2028\u2029" else "break"
+    return "break" if category[0] in "PC" and char != "\u200d" else "symbol"
+
+
+class _Segmenter:
+    def __init__(self, text: str, lexicon: Lexicon) -> None:
+        self.text = text
+        self.lexicon = lexicon
+        self.lookahead = 0
+        self.scripts = [script_of(char) for char in text]
+        for i in range(1, len(text)):  # the long-vowel mark belongs to what it lengthens
+            if text[i] == "ー" and self.scripts[i - 1] == "hiragana":
+                self.scripts[i] = "hiragana"
+
+    def run(self) -> list[Token]:
+        tokens: list[Token] = []
+        i = 0
+        while i < len(self.text):
+            token = self.match(i, last=_last_word(tokens), unknown_start=i)
+            if token is not None:
+                tokens.append(token)
+            else:
+                tokens.extend(self.unknown_words(i))
+            i = tokens[-1].end
+        return tokens
+
+    def match(self, i: int, *, last: Token | None, unknown_start: int) -> Token | None:
+        """The longest token that may start at i.
+
+        Args:
+            last: the word before, spaces aside, if the sentence has not broken since.
+            unknown_start: where the run of unmatched characters right before i began; i if there is none.
+        """
+        number = self.match_number(i, unknown_start)
+        shortest = len(number.surface) if number else 0
+        for j in range(min(i + self.lexicon.longest, len(self.text)), i + shortest, -1):
+            meanings = tuple(
+                meaning
+                for meaning in self.lexicon.look_up(self.text[i:j])
+                if self.may_start(i, j, meaning.kind, last, unknown_start) and self.may_end(i, j, meaning)
+            )
+            if meanings:
+                return Token(self.text[i:j], i, meanings)
+        if number is not None:
+            return number
+        if self.scripts[i] in ("break", "space"):
+            kind = Kind.SPACE if self.scripts[i] == "space" else Kind.BREAK
+            return Token(self.text[i], i, (Meaning(kind),))
+        return None
+
+    def match_number(self, i: int, unknown_start: int) -> Token | None:
+        numeral = _NUMERAL.match(self.text, i)
+        if numeral is None:
+            return None
+        for counter in self.lexicon.counters:
+            end = numeral.end() + len(counter)
+            if not self.text.startswith(counter, numeral.end()):
+                continue
+            meaning = Meaning(Kind.NUMBER, str(self.number(numeral[0])))
+            if self.may_start(i, end, Kind.NUMBER, None, unknown_start) and self.may_end(i, end, meaning):
+                return Token(self.text[i:end], i, (meaning,))
+        return None
+
+    def number(self, numeral: str) -> int:
+        if numeral.isdecimal():
+            return int(numeral)
+        total = digit = 0
+        for char in numeral:
+            if char in _TENS:
+                total += max(digit, 1) * _TENS[char]
+                digit = 0
+            else:
+                digit = self.lexicon.digits[char]
+        return total + digit
+
+    def may_start(self, i: int, j: int, kind: Kind, last: Token | None, unknown_start: int) -> bool:
+        script = self.scripts[i]
+        is_after_unknown = unknown_start < i
+        before = self.scripts[i - 1] if i > 0 else "space"
+        if script == before and script in ("katakana", "latin", "digit"):
+            return False
+        if kind is Kind.PARTICLE:
+            return not is_after_unknown and self.may_be_particle(i, j, last)
+        if kind is Kind.NOUN_SUFFIX:
+            return not is_after_unknown and last is not None and last.kind is Kind.NOUN and last.end == i
+        if kind is Kind.POSITION and self.is_hiragana(i, j):
+            return last is not None and last.surface == "の" and last.end == i
+        if not is_after_unknown:
+            return True
+        if script == "hiragana" and before == "hiragana":
+            return kind in _CONTENT and j - i > 1 and self.text[i - 1] in _ATTRIBUTIVE_ENDINGS
+        if script == "hiragana":
+            return before != "kanji"
+        if script == "kanji" and before == "digit":
+            return False
+        if script == "kanji" and before == "kanji":
+            return self.may_head_compound(i, j, kind, unknown_start)
+        return True
+
+    def may_be_particle(self, i: int, j: int, last: Token | None) -> bool:
+        if last is None or last.kind is Kind.PARTICLE:
+            return False
+        return last.end == i or j == len(self.text) or self.scripts[j] != "hiragana"
+
+    def may_head_compound(self, i: int, j: int, kind: Kind, unknown_start: int) -> bool:
+        """Whether a word may follow an unknown kanji: 巨大猫 is a 猫, but 日本 no 本 and 面白い not 白い."""
+        if kind is Kind.COLOUR or self.text[i - 1] in self.lexicon.digits:
+            return False
+        if j - i > 1 and self.scripts[i + 1] == "kanji":
+            return True
+        return kind is Kind.NOUN and i - 2 >= unknown_start and self.scripts[i - 2] == "kanji"
+
+    def may_end(self, i: int, j: int, meaning: Meaning) -> bool:
+        kind = meaning.kind
+        if kind is Kind.PREFIX and self.lookahead <= _MAX_LOOKAHEAD:
+            following = self.match_after(i, j, meaning)
+            return following is not None and following.kind is Kind.NOUN
+        if j == len(self.text) or self.lookahead > _MAX_LOOKAHEAD:
+            return True
+        script, after = self.scripts[j - 1], self.scripts[j]
+        if script == after and script in ("katakana", "latin", "digit"):
+            return False
+        if kind in (Kind.NOUN, Kind.STYLE, Kind.SCENE) and self.text.startswith(self.lexicon.derived_by, j):
+            return self.match_after(i, j, meaning, only_longer_than_one=True) is not None
+        if after == "hiragana" and self.is_hiragana(i, j) and kind not in (Kind.PARTICLE, Kind.DECORATION):
+            is_long_name = kind is Kind.NOUN and j - i > 2
+            return is_long_name or kind is Kind.NOT_A_NAME or self.match_after(i, j, meaning) is not None
+        if kind is Kind.PARTICLE and j - i > 1 and after == "hiragana":  # にもみじ is に, もみじ
+            return self.match_after(i, j, meaning) is not None
+        if script == after == "kanji" and (j - i == 1 or kind is Kind.NUMBER):
+            following = self.match_after(i, j, meaning)
+            return following is not None and self.may_touch(kind, following)
+        return True
+
+    def may_touch(self, kind: Kind, following: Token) -> bool:
+        if kind in (Kind.COLOUR, Kind.NUMBER) or len(following.surface) > 1:
+            return True
+        return following.kind not in (Kind.NOUN, Kind.SCENE, kind)
+
+    def match_after(self, i: int, j: int, meaning: Meaning, *, only_longer_than_one: bool = False) -> Token | None:
+        """What would follow text[i:j] if that were a word."""
+        if j >= len(self.text):
+            return None
+        self.lookahead += 1
+        following = self.match(j, last=Token(self.text[i:j], i, (meaning,)), unknown_start=j)
+        self.lookahead -= 1
+        if following is None or (only_longer_than_one and len(following.surface) == 1):
+            return None
+        return following
+
+    def is_hiragana(self, i: int, j: int) -> bool:
+        return all(script == "hiragana" for script in self.scripts[i:j])
+
+    def unknown_words(self, i: int) -> list[Token]:
+        """The unknown words from i to the next known one, with the particles behind them."""
+        j = i + 1
+        while j < len(self.text) and (self.scripts[j] == "symbol") == (self.scripts[i] == "symbol"):
+            if self.match(j, last=None, unknown_start=i) is not None:
+                break
+            j += 1
+        tokens: list[Token] = []
+        start = i
+        for k in range(i + 1, j - 1):
+            if k > start and self.splits_unknown(k):
+                tokens += [_unknown(self.text[start:k], start), Token(self.text[k], k, (Meaning(Kind.PARTICLE),))]
+                start = k + 1
+        ends_clause = j == len(self.text) or self.scripts[j] == "break"
+        end = j - self.length_of_tail(start, j, ends_clause)
+        tokens.append(_unknown(self.text[start:end], start))
+        if end < j:
+            is_copula = self.text[end:j] in self.lexicon.copulas
+            tokens.append(Token(self.text[end:j], end, (Meaning(Kind.FILLER if is_copula else Kind.PARTICLE),)))
+        return tokens
+
+    def splits_unknown(self, k: int) -> bool:
+        """Whether the character at k is a particle between two unknown words."""
+        if self.text[k] == "を":
+            return True
+        return self.text[k] in _SPLITTING_PARTICLES and "hiragana" not in (self.scripts[k - 1], self.scripts[k + 1])
+
+    def length_of_tail(self, start: int, end: int, ends_clause: bool) -> int:
+        """How many characters at the end of an unknown run are a particle or a copula."""
+        run = self.text[start:end]
+        for tail in (*self.lexicon.copulas, *self.lexicon.particles):
+            rest = len(run) - len(tail)
+            if rest < 1 or tail == "な" or not run.endswith(tail):
+                continue
+            ends_in_kana = self.scripts[start + rest - 1] == "hiragana"
+            is_sure = tail == "を" or tail in self.lexicon.copulas
+            if is_sure or not ends_in_kana or (rest > 1 and not ends_clause):
+                return len(tail)
+        return 0
+
+
+def _unknown(surface: str, start: int) -> Token:
+    return Token(surface, start, (Meaning(Kind.UNKNOWN),))
+
+
+def _last_word(tokens: list[Token]) -> Token | None:
+    for token in reversed(tokens):
+        if token.kind is Kind.BREAK:
+            return None
+        if token.kind is not Kind.SPACE:
+            return token
+    return None

@@ -1,0 +1,94 @@
+"""Japanese to the English of the mini model's captions, without network or model: the vocabulary both share is data."""
+
+from functools import cached_property
+from pathlib import Path
+
+from frontend_streamlit.translation import Translation
+from frontend_streamlit.translation.japanese_lexicon import Lexicon, normalise
+from frontend_streamlit.translation.japanese_scene import Relation, Scene, Thing, read_scene
+from frontend_streamlit.translation.japanese_segments import script_of, segment
+
+DEFAULT_DATA_DIR = Path(__file__).resolve().parents[2] / "backend_gpu" / "mini"
+
+
+class OfflineTranslator:
+    """Translates sentences about what the mini model can draw and reports every other word.
+
+    Args:
+        data_dir: holds `concepts.tsv` and `grammar.toml`, read on first use.
+    """
+
+    name = "offline"
+
+    def __init__(self, data_dir: Path = DEFAULT_DATA_DIR) -> None:
+        self._data_dir = data_dir
+
+    @cached_property
+    def lexicon(self) -> Lexicon:
+        """The words of both data files."""
+        return Lexicon.read(self._data_dir)
+
+    def translate(self, text: str) -> Translation:
+        """Translate one text; one without Japanese but with Latin letters comes back as it is."""
+        normal = normalise(text)
+        scripts = {script_of(char) for char in normal}
+        if "latin" in scripts and not scripts & {"kanji", "hiragana", "katakana"}:
+            return Translation(source=text, english=text, translator=self.name)
+        scene = read_scene(segment(normal, self.lexicon))
+        unknown_words = dict.fromkeys(normal[start:end] for start, end in _outermost(scene.unknown_spans))
+        return Translation(
+            source=text,
+            english=write_caption(scene, self.lexicon),
+            translator=self.name,
+            unknown_words=tuple(unknown_words),
+        )
+
+
+def write_caption(scene: Scene, lexicon: Lexicon) -> str:
+    """The scene in the exact English of the training captions; empty if there is nothing in it."""
+    parts = [" and ".join(_things(scene, lexicon))]
+    if scene.background:
+        parts.append(f"on {_with_article(scene.background, lexicon)} background")
+    parts.extend(scene.settings)
+    caption = " ".join(filter(None, parts))
+    return ", ".join(filter(None, [caption, *scene.styles]))
+
+
+def _things(scene: Scene, lexicon: Lexicon) -> list[str]:
+    """Noun phrases in the order of the text; two related things are one phrase, where the first of them stands."""
+    relation_of: dict[int, Relation] = {}
+    for relation in scene.relations:
+        relation_of |= {relation.subject.place: relation, relation.reference.place: relation}
+    phrases: dict[int, str] = {}
+    for thing in scene.things:
+        related = relation_of.get(thing.place)
+        if related is None:
+            phrases[thing.place] = _noun_phrase(thing, lexicon)
+        else:
+            subject, reference = (_noun_phrase(end, lexicon) for end in (related.subject, related.reference))
+            phrases[related.subject.place] = f"{subject} {related.position} {reference}"
+    return list(phrases.values())
+
+
+def _noun_phrase(thing: Thing, lexicon: Lexicon) -> str:
+    noun = thing.noun if thing.number == 1 else lexicon.plurals[thing.noun]
+    coloured = f"{thing.colour} {noun}".strip()
+    return _with_article(coloured, lexicon) if thing.number == 1 else f"{_in_words(thing.number, lexicon)} {coloured}"
+
+
+def _with_article(phrase: str, lexicon: Lexicon) -> str:
+    takes_an = phrase[0] in "aeiou" and phrase.split()[0] not in lexicon.a_before
+    return f"{'an' if takes_an else 'a'} {phrase}"
+
+
+def _in_words(number: int, lexicon: Lexicon) -> str:
+    return lexicon.number_words[number] if number < len(lexicon.number_words) else str(number)
+
+
+def _outermost(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The spans in the order of the text, without those inside another."""
+    return [
+        span
+        for span in sorted(set(spans))
+        if not any(other != span and other[0] <= span[0] and span[1] <= other[1] for other in spans)
+    ]

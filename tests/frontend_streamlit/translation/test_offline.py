@@ -1,0 +1,189 @@
+"""Sentences as people write them, and properties that hold for the whole vocabulary."""
+
+import csv
+import random
+import tomllib
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from frontend_streamlit.translation import Translation
+from frontend_streamlit.translation.japanese_lexicon import Kind, Lexicon, fold_kana, japanese_names, normalise
+from frontend_streamlit.translation.japanese_scene import read_scene
+from frontend_streamlit.translation.japanese_segments import segment
+from frontend_streamlit.translation.offline import DEFAULT_DATA_DIR, OfflineTranslator
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+
+
+CONCEPTS = _rows(DEFAULT_DATA_DIR / "concepts.tsv")
+GRAMMAR = tomllib.loads((DEFAULT_DATA_DIR / "grammar.toml").read_text(encoding="utf-8"))
+SENTENCES = _rows(Path(__file__).with_name("sentences.tsv"))
+TRANSLATOR = OfflineTranslator()
+LEXICON = Lexicon.read(DEFAULT_DATA_DIR)
+
+
+def _a(phrase: str) -> str:
+    is_an = phrase[0] in "aeiou" and not phrase.startswith(("ufo", "unicorn"))
+    return f"{'an' if is_an else 'a'} {phrase}"
+
+
+def _understood(japanese: str) -> str:
+    """The English of a text in which every word must be known."""
+    translation = TRANSLATOR.translate(japanese)
+    assert translation.unknown_words == (), japanese
+    return translation.english
+
+
+@pytest.mark.parametrize("row", SENTENCES, ids=lambda row: row["japanese"])
+def test_a_sentence_becomes_the_expected_caption(row: dict[str, str]) -> None:
+    translation = TRANSLATOR.translate(row["japanese"].replace("\\n", "\n"))
+    assert translation.english == row["english"]
+    assert list(translation.unknown_words) == [word for word in row["unknown words"].split("、") if word]
+
+
+def test_the_table_has_the_promised_number_of_sentences_and_concepts() -> None:
+    assert len({row["japanese"] for row in SENTENCES}) >= 170
+    assert len(CONCEPTS) >= 320
+
+
+@pytest.mark.parametrize("column", ["glyph", "english", "plural"])
+def test_no_two_concepts_share_a_cell(column: str) -> None:
+    assert [cell for cell, count in Counter(row[column] for row in CONCEPTS).items() if count > 1] == []
+
+
+def test_every_concept_is_complete() -> None:
+    for row in CONCEPTS:
+        assert len(row["glyph"]) == 1 and row["english"] and row["plural"] and row["japanese"], row
+        assert row["colour"] in {"", *(colour["english"] for colour in GRAMMAR["colour"])}, row
+        assert row["tint"] in {"", "yes"}, row
+
+
+def test_no_japanese_name_belongs_to_two_concepts() -> None:
+    owners: dict[str, set[str]] = {}
+    for row in CONCEPTS:
+        for name in (*japanese_names(row), row["glyph"]):
+            owners.setdefault(normalise(name).lower(), set()).add(row["english"])
+    assert {name: concepts for name, concepts in owners.items() if len(concepts) > 1} == {}
+
+
+def test_kana_folding_makes_two_concepts_meet_only_where_both_scripts_are_listed() -> None:
+    owners: dict[str, set[str]] = {}
+    for row in CONCEPTS:
+        for name in japanese_names(row):
+            owners.setdefault(fold_kana(normalise(name).lower()), set()).add(row["english"])
+    assert {name for name, concepts in owners.items() if len(concepts) > 1} == {"くも"}
+
+
+def test_no_word_of_the_grammar_means_two_things_in_english() -> None:
+    owners: dict[str, set[str]] = {}
+    for section in ("colour", "count", "numeral", "position", "scene", "style"):
+        for row in GRAMMAR[section]:
+            for word in row["japanese"]:
+                owners.setdefault(fold_kana(normalise(word).lower()), set()).add(row["english"])
+    assert {word: meanings for word, meanings in owners.items() if len(meanings) > 1} == {}
+
+
+@pytest.mark.parametrize("row", CONCEPTS, ids=lambda row: row["english"])
+def test_every_name_of_a_concept_translates_to_it(row: dict[str, str]) -> None:
+    for name in (*japanese_names(row), row["glyph"]):
+        if not name.isascii():  # Latin letters alone are English and stay as they are
+            assert _understood(name) == _a(row["english"]), name
+        assert _understood(f"{name}を描いてください") == _a(row["english"]), name
+        assert _understood(f"3つの{name}") == f"three {row['plural']}", name
+
+
+@pytest.mark.parametrize("colour", GRAMMAR["colour"], ids=lambda colour: colour["english"])
+def test_every_colour_goes_with_every_concept_and_with_the_background(colour: dict[str, list[str]]) -> None:
+    english = str(colour["english"])
+    for row in CONCEPTS:
+        name = japanese_names(row)[0]
+        spelling = colour["japanese"][0]
+        assert _understood(f"{spelling}の{name}") == _a(f"{english} {row['english']}"), name
+        wanted = f"{_a(row['english'])} on {_a(english)} background"
+        assert _understood(f"{spelling}の背景に{name}") == wanted, name
+    for spelling in colour["japanese"]:
+        assert _understood(f"{spelling}背景の猫") == f"a cat on {_a(english)} background"
+        joined = spelling if spelling.endswith(("い", "な")) else f"{spelling}の"
+        assert _understood(f"{joined}ロボット") == _a(f"{english} robot")
+
+
+@pytest.mark.parametrize("section", ["scene", "style"])
+def test_every_spelling_of_a_scene_or_style_is_understood(section: str) -> None:
+    for row in GRAMMAR[section]:
+        mark = "" if section == "scene" else ","
+        for spelling in row["japanese"]:
+            assert _understood(f"猫、{spelling}") == f"a cat{mark} {row['english']}", spelling
+
+
+def test_every_position_relates_two_things() -> None:
+    for row in GRAMMAR["position"]:
+        for spelling in row["japanese"]:
+            if spelling.endswith(("端", "はし")) or spelling.startswith("向かって"):
+                continue  # sides of the picture, not of a thing
+            assert _understood(f"家の{spelling}に犬") == f"a dog {row['english']} a house", spelling
+
+
+@pytest.mark.parametrize("text", ["a red apple on a blue background", "  A cat!\n", "naïve café, 3 dogs", "ａ ｃａｔ"])
+def test_english_passes_through_unchanged(text: str) -> None:
+    assert TRANSLATOR.translate(text) == Translation(source=text, english=text, translator="offline")
+
+
+@pytest.mark.parametrize("text", ["", "   ", "\n", "。、！", "描いてください"])
+def test_a_text_that_says_nothing_gives_nothing(text: str) -> None:
+    translation = TRANSLATOR.translate(text)
+    assert (translation.english, translation.unknown_words) == ("", ())
+
+
+def _mixtures(count: int) -> list[str]:
+    """Random rows of real words, kana and signs, without much sense."""
+    random_source = random.Random(0)
+    names = [name for row in CONCEPTS for name in japanese_names(row)]
+    words = [word for section in ("colour", "scene", "style", "position") for row in GRAMMAR[section] for word in row["japanese"]]
+    odd = ["走る", "ぬいぐるみ", "大きい", "とか", "一", "3", "匹", "二匹", "ー", "テーブル", "鬱", "w", "❤", "🫠", "\n", "　", "、", "本"]
+    pools = [names, words, GRAMMAR["translator"]["particles"], GRAMMAR["translator"]["fillers"], odd]
+    return ["".join(random_source.choice(random_source.choice(pools)) for _ in range(7)) for _ in range(count)]
+
+
+def test_tokens_cover_every_character() -> None:
+    for text in map(normalise, [*_mixtures(400), *(row["japanese"] for row in SENTENCES)]):
+        assert "".join(token.surface for token in segment(text, LEXICON)) == text
+
+
+def test_nothing_is_silently_dropped() -> None:
+    silent = {Kind.PARTICLE, Kind.FILLER, Kind.DECORATION, Kind.PREFIX, Kind.NOUN_SUFFIX, Kind.BREAK, Kind.SPACE}
+    for text in map(normalise, [*_mixtures(400), *(row["japanese"] for row in SENTENCES)]):
+        tokens = segment(text, LEXICON)
+        scene = read_scene(tokens)
+        reported = {place for start, end in scene.unknown_spans for place in range(start, end)}
+        told = [t.colour for t in scene.things if t.colour] + [scene.background] * bool(scene.background)
+        told += [relation.position for relation in scene.relations] + ["number" for t in scene.things if t.has_number]
+        for token in tokens:
+            meanings = {m.kind for m in token.meanings}
+            if meanings & silent or token.start in reported or Kind.BACKGROUND in meanings:
+                continue
+            if token.kind in (Kind.SCENE, Kind.STYLE):
+                assert token.value in scene.settings + scene.styles, (text, token)
+            elif token.kind is Kind.NOUN and token.value in [thing.noun for thing in scene.things]:
+                continue
+            elif token.kind is Kind.NUMBER:
+                told.remove("number")
+            elif token.kind is Kind.POSITION and token.value not in told:
+                assert len([r for r in scene.relations]) > 0, (text, token)
+            else:
+                colours = [m.value for m in token.meanings if m.kind in (Kind.COLOUR, Kind.POSITION)]
+                assert set(colours) & set(told), (text, token)
+
+
+def test_a_very_long_text_is_translated_in_time_that_grows_with_its_length() -> None:
+    for word in ("いる", "いぬ", "猫と", "ぬいぐるみ", "赤い", "家の左に", "猫🍎"):
+        assert TRANSLATOR.translate(word * (1000 // len(word))).source
+
+
+def test_a_missing_vocabulary_is_an_error_and_not_an_empty_translation(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        OfflineTranslator(tmp_path).translate("猫")
