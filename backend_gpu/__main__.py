@@ -4,10 +4,13 @@ import argparse
 import json
 import random
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
+
+from pydantic import ValidationError
 
 from backend_gpu.errors import BackendError, InvalidRequest
 from backend_gpu.settings import ModelName, Settings
@@ -54,7 +57,7 @@ def make_images(options: argparse.Namespace) -> None:
     """Check everything that can be checked at once, then load the model, draw and write."""
     count = whole_number("n", options.n, 1, MAX_PICTURES)
     seed = random.randrange(MAX_SEED) if options.seed is None else whole_number("seed", options.seed, 0, MAX_SEED)
-    settings = Settings()
+    settings = read_settings()
     name = options.model or settings.model
     if name not in get_args(ModelName):
         raise InvalidRequest(f"there is no model {name!r}: choose {' or '.join(get_args(ModelName))}")
@@ -141,9 +144,28 @@ def output_paths(out: Path, count: int) -> list[Path]:
         raise InvalidRequest(f"{out} does not end in .png: pictures are written as PNG")
     if not out.parent.is_dir():
         raise InvalidRequest(f"the folder {out.parent} does not exist: create it, or choose another")
-    if count == 1:
-        return [out]
-    return [out.with_stem(f"{out.stem}-{number}") for number in range(1, count + 1)]
+    try:
+        tempfile.TemporaryFile(dir=out.parent).close()
+    except OSError as error:
+        raise InvalidRequest(f"can't write to the folder {out.parent}: {error.strerror}") from error
+    paths = [out] if count == 1 else [out.with_stem(f"{out.stem}-{number}") for number in range(1, count + 1)]
+    for path in paths:
+        if path.is_dir():
+            raise InvalidRequest(f"{path} is a folder: choose another name")
+    return paths
+
+
+def read_settings() -> Settings:
+    """Read the environment.
+
+    Raises:
+        InvalidRequest: a setting has an impossible value.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise InvalidRequest(f"BACKEND_{str(first['loc'][0]).upper()} is {first['input']!r}: {first['msg']}") from error
 
 
 def read_translation(text: str) -> Translation:

@@ -15,7 +15,8 @@ from backend_gpu.glide.tokenizer import BytePairTokenizer, WordTokenizer
 from backend_gpu.mini.model import WEIGHTS, open_mini
 from backend_gpu.settings import ModelName, Settings
 
-FUNCTION_WORDS = frozenset("a an and the of on in at to left right background style ,".split())
+# English words that say nothing about what to draw
+FUNCTION_WORDS = frozenset({"a", "an", "and", "the", "of", "on", "in", "at", "to", "background", "style", ","})
 
 
 @dataclass(frozen=True)

@@ -90,6 +90,10 @@ class Attention(nn.Module):
         """Keys and values (N, heads, L, 2 d) of text states (N, L, D)."""
         return self.text_kv(states).unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
+    def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        """Attended values, shaped like q (N, heads, H W, d); k and v are longer by the text."""
+        return F.scaled_dot_product_attention(q, k, v)
+
     def forward(self, x: Tensor, text_kv: Tensor | None) -> Tensor:
         pixels = self.norm(x).permute(0, 2, 3, 1).flatten(1, 2)  # (N, H W, C)
         qkv = self.qkv(pixels).unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (N, heads, H W, 3 d)
@@ -97,7 +101,7 @@ class Attention(nn.Module):
         if text_kv is not None:
             text_k, text_v = text_kv.chunk(2, -1)
             k, v = torch.cat([text_k, k], 2), torch.cat([text_v, v], 2)
-        attended = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        attended = self.attend(q, k, v).transpose(1, 2).flatten(2)
         return x + self.proj(attended).unflatten(1, x.shape[2:]).permute(0, 3, 1, 2)
 
 

@@ -31,6 +31,7 @@ class Kind(Enum):
     UNKNOWN = auto()
 
 
+_EMOJI_LOOKS = dict.fromkeys([0xFE0E, 0xFE0F, *range(0x1F3FB, 0x1F400)])
 _SPELLED_ONE_WAY = frozenset({Kind.PARTICLE, Kind.PREFIX, Kind.NOUN_SUFFIX, Kind.POSITION})
 
 
@@ -95,8 +96,8 @@ class Lexicon:
 
 
 def normalise(text: str) -> str:
-    """NFKC without the selectors that only choose between text and colour emoji."""
-    return unicodedata.normalize("NFKC", text).replace("\ufe0f", "").replace("\ufe0e", "")
+    """NFKC without the marks that only choose how an emoji looks: text or colour, tone of the skin."""
+    return unicodedata.normalize("NFKC", text).translate(_EMOJI_LOOKS)
 
 
 def fold_kana(text: str) -> str:

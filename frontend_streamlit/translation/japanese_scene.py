@@ -1,16 +1,17 @@
-"""Find out what a row of Japanese words describes: things with colours, numbers and places, a background, scenes, styles.
+"""Find out what a row of Japanese words describes: things and their colours, a background, scenes, styles.
 
 Every step either gives a word a role or reports it as unknown; none is dropped. The particles around a word decide.
 """
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from frontend_streamlit.translation.japanese_lexicon import Kind
-from frontend_streamlit.translation.japanese_segments import Token, script_of
+from frontend_streamlit.translation.japanese_readings import settle_readings
+from frontend_streamlit.translation.japanese_segments import Token
 
 _SILENT = frozenset({Kind.SPACE, Kind.FILLER, Kind.DECORATION, Kind.PREFIX, Kind.NOUN_SUFFIX})
 _UNKNOWN = frozenset({Kind.UNKNOWN, Kind.NOT_A_NAME})
+_REACH = 12  # words between a colour and its noun
 _OPPOSITE = {"to the left of": "to the right of", "above": "below"}
 _OPPOSITE |= {b: a for a, b in _OPPOSITE.items()}
 
@@ -54,7 +55,7 @@ def read_scene(tokens: list[Token]) -> Scene:
 
 class _Reader:
     def __init__(self, tokens: list[Token]) -> None:
-        self.words = [word for word in _settle_readings(tokens) if word.kind not in _SILENT]
+        self.words = [word for word in settle_readings(tokens) if word.kind not in _SILENT]
         self.scene = Scene()
         self.things = {
             place: Thing(word.value, place) for place, word in enumerate(self.words) if word.kind is Kind.NOUN
@@ -93,6 +94,11 @@ class _Reader:
 
     def ends_clause(self, place: int) -> bool:
         return self.kind(place) in (None, Kind.BREAK)
+
+    def things_in_clause(self, place: int) -> list[int]:
+        """Places of the things after a word and before the next break."""
+        end = next((p for p in range(place, len(self.words)) if self.kind(p) is Kind.BREAK), len(self.words))
+        return [p for p in range(place + 1, end) if p in self.things]
 
     def report(self, place: int, last: int | None = None) -> None:
         end = self.words[place if last is None else last].end
@@ -144,7 +150,7 @@ class _Reader:
 
     def coloured_ahead(self, place: int) -> int | None:
         """The noun after a colour; an unknown word with a particle behind it counts as one (赤い屋根の)."""
-        for ahead in range(place + 1, len(self.words)):
+        for ahead in range(place + 1, min(place + _REACH, len(self.words))):
             kind = self.kind(ahead)
             if kind is Kind.NOUN:
                 return ahead
@@ -167,9 +173,7 @@ class _Reader:
 
     def describes_what_is_before(self, place: int, ahead: int | None) -> bool:
         """帽子が赤い猫: the hat is red; but 犬が赤い車に乗る: the car is."""
-        if not self.is_particle(place - 1, "が") or self.kind(place - 2) not in (Kind.NOUN, *_UNKNOWN) or ahead is None:
-            return False
-        if self.kind(place - 2) in _UNKNOWN:
+        if ahead is None or not self.is_particle(place - 1, "が") or self.kind(place - 2) is not Kind.NOUN:
             return False
         return self.ends_clause(ahead + 2 if self.is_particle(ahead + 1) else ahead + 1)
 
@@ -179,9 +183,7 @@ class _Reader:
         behind = place - 1
         if self.is_particle(behind, "が", "を", "は", "も", "の") or self.kind(behind) is Kind.BREAK:
             behind -= 1
-        ahead = next((p for p in self.things if p > place), None)
-        if ahead is not None and any(self.kind(p) is Kind.BREAK for p in range(place, ahead)):
-            ahead = None
+        ahead = next(iter(self.things_in_clause(place)), None)
         earlier = [p for p in self.things if p < place]
         order = [behind if behind in self.things else None, ahead, *reversed(earlier)]
         if self.is_particle(place + 1, "の") and ahead is not None:
@@ -224,8 +226,8 @@ class _Reader:
     def subject_of(self, position: int, reference: int) -> int | None:
         """What is on that side of the reference: the topic of the clause, else what follows, else what came before."""
         ahead = [p for p in self.things if p > position]
-        in_clause = [p for p in ahead if not any(self.kind(q) is Kind.BREAK for q in range(position, p))]
-        earlier = [p for p in self.things if p < reference]
+        in_clause = self.things_in_clause(position)
+        earlier = [p for p in self.things if p < reference and not self.is_particle(p + 1, "の")]
         if self.is_particle(position + 1, "の", "での", "からの") and ahead:
             return ahead[0]
         topics = [p for p in earlier if self.is_topic(p, reference)]
@@ -260,44 +262,3 @@ class _Reader:
                 self.relate(subject, position, others[0])
             else:
                 self.report(position)
-
-
-def _settle_readings(tokens: list[Token]) -> Iterator[Token]:
-    """Choose between the readings of a word that could be a noun or something else."""
-    for place, token in enumerate(tokens):
-        kinds = {meaning.kind for meaning in token.meanings}
-        if Kind.NOUN not in kinds:
-            yield token
-        elif Kind.COLOUR in kinds and _is_attribute(tokens[place + 1 :]):
-            yield token.meant_as(Kind.COLOUR)
-        elif _is_symbol(token) and _only_decorates(tokens, place):
-            yield token.meant_as(Kind.DECORATION)
-        else:
-            yield token.meant_as(Kind.NOUN)
-
-
-def _is_attribute(following: list[Token]) -> bool:
-    """オレンジの風船, オレンジ背景: a colour; オレンジとりんご, オレンジの絵: the fruit."""
-    kinds = [token.kind for token in following if token.kind is not Kind.SPACE]
-    if following and following[0].surface in ("の", "な"):
-        return kinds[1:2] in ([Kind.NOUN], [Kind.BACKGROUND], [Kind.COLOUR], [Kind.PREFIX])
-    return kinds[:1] in ([Kind.NOUN], [Kind.BACKGROUND], [Kind.PREFIX])
-
-
-def _is_symbol(token: Token) -> bool:
-    return all(script_of(char) == "symbol" for char in token.surface)
-
-
-def _only_decorates(tokens: list[Token], place: int) -> bool:
-    """りんご🍎 and 描いて❤: a symbol that follows words without a particle, and names nothing new."""
-    token = tokens[place]
-    earlier = [other for other in tokens[:place] if other.kind is not Kind.SPACE]
-    is_linked = bool(tokens[place + 1 : place + 2]) and tokens[place + 1].kind is Kind.PARTICLE
-    if not earlier or is_linked or earlier[-1].kind in (Kind.PARTICLE, Kind.COLOUR, Kind.NUMBER):
-        return False
-    named = _values(other for other in tokens if other is not token and not _is_symbol(other))
-    return token.value in named or any(meaning.kind is Kind.DECORATION for meaning in token.meanings)
-
-
-def _values(tokens: Iterable[Token]) -> set[str]:
-    return {token.value for token in tokens if token.kind is Kind.NOUN}

@@ -3,7 +3,7 @@
 Japanese has no spaces, so a name may turn up inside another word. These rules keep such hits out:
 - no match begins or ends inside a run of katakana, Latin letters or digits (テーブル holds no ベル);
 - a word in hiragana neither follows the stem of an unknown word (食べる) nor breaks off inside one (いかにも);
-- a single kanji is a word only if it does not touch another noun or an unknown kanji (日本, 木星, 月曜日).
+- a lone kanji is a word only if it does not touch another noun or an unknown kanji (日本, 木星, 月曜日).
 """
 
 import re
@@ -14,11 +14,12 @@ from frontend_streamlit.translation.japanese_lexicon import Kind, Lexicon, Meani
 
 _NUMERAL = re.compile(r"[0-9]+|[一二三四五六七八九十百]+")
 _TENS = {"十": 10, "百": 100}
-# An adjective or verb in front of a noun ends in one of these.
-_ATTRIBUTIVE_ENDINGS = frozenset("るうくすむぶぐいなただの")
+# An unknown adjective, verb or noun with its particle ends in one of these when a name follows it.
+_ENDINGS_BEFORE_A_NAME = frozenset("るうくすむぶぐいなただのがはにでとも")
 _MAX_LOOKAHEAD = 3  # words; how far a decision may depend on what follows
 _CONTENT = frozenset({Kind.NOUN, Kind.SCENE, Kind.COLOUR, Kind.NUMBER})
-_SPLITTING_PARTICLES = frozenset("がはにでとのも")
+_SPLITTING_PARTICLES = frozenset("がはをにでとのも")
+_JOINER = "\u200d"  # makes one picture of several emoji
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def script_of(char: str) -> str:
     """One of kanji, hiragana, katakana, latin, digit, space, break, symbol."""
     if "ぁ" <= char <= "ゟ":
         return "hiragana"
-    if "ァ" <= char <= "ヿ" and char != "・" or char == "ー":
+    if "ァ" <= char <= "ヿ" and char != "・":
         return "katakana"
     if "一" <= char <= "鿿" or "㐀" <= char <= "䶿" or char in "々〇":
         return "kanji"
@@ -146,6 +147,10 @@ class _Segmenter:
         before = self.scripts[i - 1] if i > 0 else "space"
         if script == before and script in ("katakana", "latin", "digit"):
             return False
+        if i > 0 and self.text[i - 1] == _JOINER:
+            return False
+        if kind in _CONTENT and self.is_hiragana(i, j) and self.text.endswith(self.text[i:j], 0, i):
+            return False  # ばらばら holds no ばら
         if kind is Kind.PARTICLE:
             return not is_after_unknown and self.may_be_particle(i, j, last)
         if kind is Kind.NOUN_SUFFIX:
@@ -155,7 +160,8 @@ class _Segmenter:
         if not is_after_unknown:
             return True
         if script == "hiragana" and before == "hiragana":
-            return kind in _CONTENT and j - i > 1 and self.text[i - 1] in _ATTRIBUTIVE_ENDINGS
+            is_clear = self.text[i - 1] in _ENDINGS_BEFORE_A_NAME or not self.is_hiragana(i, j)
+            return kind in _CONTENT and j - i > 1 and i - unknown_start > 1 and is_clear
         if script == "hiragana":
             return before != "kanji"
         if script == "kanji" and before == "digit":
@@ -185,16 +191,20 @@ class _Segmenter:
         if j == len(self.text) or self.lookahead > _MAX_LOOKAHEAD:
             return True
         script, after = self.scripts[j - 1], self.scripts[j]
-        if script == after and script in ("katakana", "latin", "digit"):
+        if self.text[j] == _JOINER or (script == after and script in ("katakana", "latin", "digit")):
+            return False
+        if kind in _CONTENT and self.is_hiragana(i, j) and self.text.startswith(self.text[i:j], j):
             return False
         if kind in (Kind.NOUN, Kind.STYLE, Kind.SCENE) and self.text.startswith(self.lexicon.derived_by, j):
             return self.match_after(i, j, meaning, only_longer_than_one=True) is not None
         if after == "hiragana" and self.is_hiragana(i, j) and kind not in (Kind.PARTICLE, Kind.DECORATION):
             is_long_name = kind is Kind.NOUN and j - i > 2
             return is_long_name or kind is Kind.NOT_A_NAME or self.match_after(i, j, meaning) is not None
-        if kind is Kind.PARTICLE and j - i > 1 and after == "hiragana":  # にもみじ is に, もみじ
+        if kind is Kind.PARTICLE and self.text[i:j] not in _SPLITTING_PARTICLES and after == "hiragana":
+            # にもみじ is に, もみじ
             return self.match_after(i, j, meaning) is not None
-        if script == after == "kanji" and (j - i == 1 or kind is Kind.NUMBER):
+        is_lone_kanji = j - i == 1 or self.scripts[j - 2] != "kanji"
+        if script == after == "kanji" and (is_lone_kanji or kind is Kind.NUMBER):
             following = self.match_after(i, j, meaning)
             return following is not None and self.may_touch(kind, following)
         return True
@@ -222,7 +232,7 @@ class _Segmenter:
         """The unknown words from i to the next known one, with the particles behind them."""
         j = i + 1
         while j < len(self.text) and (self.scripts[j] == "symbol") == (self.scripts[i] == "symbol"):
-            if self.match(j, last=None, unknown_start=i) is not None:
+            if self.match(j, last=None, unknown_start=i) is not None or (j - i > 1 and self.may_resume(j)):
                 break
             j += 1
         tokens: list[Token] = []
@@ -238,6 +248,14 @@ class _Segmenter:
             is_copula = self.text[end:j] in self.lexicon.copulas
             tokens.append(Token(self.text[end:j], end, (Meaning(Kind.FILLER if is_copula else Kind.PARTICLE),)))
         return tokens
+
+    def may_resume(self, j: int) -> bool:
+        """Whether known words go on at j, behind an unknown one and its particle: 公園でいぬが."""
+        particle = self.text[j - 1]
+        if particle not in _SPLITTING_PARTICLES or (particle != "を" and self.scripts[j - 2] == "hiragana"):
+            return False
+        last = Token(particle, j - 1, (Meaning(Kind.PARTICLE),))
+        return self.match(j, last=last, unknown_start=j) is not None
 
     def splits_unknown(self, k: int) -> bool:
         """Whether the character at k is a particle between two unknown words."""

@@ -87,8 +87,8 @@ def _in_words(number: int, lexicon: Lexicon) -> str:
 
 def _outermost(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
     """The spans in the order of the text, without those inside another."""
-    return [
-        span
-        for span in sorted(set(spans))
-        if not any(other != span and other[0] <= span[0] and span[1] <= other[1] for other in spans)
-    ]
+    outermost: list[tuple[int, int]] = []
+    for start, end in sorted(spans, key=lambda span: (span[0], -span[1])):
+        if not outermost or end > outermost[-1][1]:
+            outermost.append((start, end))
+    return outermost

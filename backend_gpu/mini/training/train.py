@@ -18,7 +18,7 @@ from backend_gpu.glide.schedule import alpha_bars
 from backend_gpu.glide.tokenizer import WordTokenizer
 from backend_gpu.glide.unet import UNet
 from backend_gpu.mini.training.muon import Muon
-from backend_gpu.mini.training.scenes import Image8, Mix, random_scene, render
+from backend_gpu.mini.training.scenes import Image8, Mix, Scene, is_held_out, random_scene, render
 from backend_gpu.mini.vocabulary import Vocabulary
 
 TEXT_CONTEXT = 20  # tokens; the longest caption of the grammar has 19
@@ -95,7 +95,7 @@ class Batches:
         vocabulary, mix = replace(self.vocabulary, concepts=known), mix_at(done)
         pictures, tokens, masks = [], [], []
         for _ in range(self.plan.batch_size):
-            scene = random_scene(vocabulary, mix, self.rng)
+            scene = self._scene(vocabulary, mix)
             pictures.append(render(scene, vocabulary, self.plan.side, self.rng))
             ids, mask = self.tokenizer.encode("" if self.rng.random() < CAPTION_DROPOUT else scene.caption())
             tokens.append(ids)
@@ -110,7 +110,7 @@ class Batches:
         side = self.plan.side
         crops = np.empty((self.plan.batch_size, side, side, 3), np.uint8)
         for start in range(0, self.plan.batch_size, 4):  # four crops of each picture
-            scene = random_scene(self.vocabulary, mix_at(1.0), self.rng)
+            scene = self._scene(self.vocabulary, mix_at(1.0))
             picture = render(scene, self.vocabulary, 256, self.rng)
             for row in range(start, min(start + 4, self.plan.batch_size)):
                 top, left = (4 * self.rng.randrange((256 - side) // 4 + 1) for _ in range(2))
@@ -122,6 +122,12 @@ class Batches:
             low_res = torch.lerp(low_res, softened, self.rng.random() * 0.7)
         noise = np.random.default_rng(self.rng.getrandbits(32)).standard_normal(low_res.shape, np.float32)
         return pictures, low_res + torch.from_numpy(noise) * self.rng.random() * 0.06
+
+    def _scene(self, vocabulary: Vocabulary, mix: Mix) -> Scene:
+        """A scene that the evaluation does not keep for itself."""
+        while is_held_out(scene := random_scene(vocabulary, mix, self.rng)):
+            pass
+        return scene
 
 
 def to_signed(pictures: Image8) -> Tensor:
@@ -137,7 +143,8 @@ def x_start_loss(output: Tensor, x_start: Tensor, alpha_bar: Tensor) -> Tensor:
 
 def optimizers(network: UNet, plan: Plan) -> list[torch.optim.Optimizer]:
     """Muon for the matrices and convolutions inside, AdamW for embeddings, gains, biases and the last layer."""
-    inner, outer = [], []
+    inner: list[nn.Parameter] = []
+    outer: list[nn.Parameter] = []
     for name, parameter in network.named_parameters():
         is_inner = parameter.ndim >= 2 and "_embedding" not in name and not name.startswith("out_conv")
         (inner if is_inner else outer).append(parameter)
@@ -159,6 +166,7 @@ class Training:
         self.average = copy.deepcopy(network).eval().requires_grad_(False)
         self.optimizers = optimizers(network, plan)
         self.steps, self.minutes = 0, 0.0
+        self.held_out = True  # whether every step so far left out what is_held_out says
         if checkpoint.exists():
             state = torch.load(checkpoint, weights_only=True)
             if state["words"] != words:
@@ -168,13 +176,14 @@ class Training:
             for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
                 optimizer.load_state_dict(saved)
             self.steps, self.minutes = state["steps"], state["minutes"]
+            self.held_out = state.get("held_out", False)
 
     def update(self, loss: Tensor) -> None:
         """One step of the optimiser and of the average; the learning rate rises, stays, and falls in the last 45%."""
         done = self.minutes / self.plan.minutes
         rate = min(1.0, (self.steps + 1) / 200) * min(1.0, max(0.02, (1 - done) / 0.45))
         self.network.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch has no types for it
         nn.utils.clip_grad_norm_(self.network.parameters(), 1.0, foreach=True)
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
@@ -193,10 +202,18 @@ class Training:
             "steps": self.steps,
             "minutes": self.minutes,
             "words": self.words,
+            "held_out": self.held_out,
         }
         temporary = self.checkpoint.with_suffix(".new")
         torch.save(state, temporary)
         temporary.replace(self.checkpoint)
+
+
+def draw_timesteps(plan: Plan, generator: torch.Generator) -> Tensor:
+    """Timesteps (N,) 0-999, one from each of N equal shares of the distribution, shuffled."""
+    shares = (torch.arange(plan.batch_size) + torch.rand(plan.batch_size, generator=generator)) / plan.batch_size
+    t = (1000 * shares**plan.timestep_bias).long().clamp(max=999)
+    return t[torch.randperm(plan.batch_size, generator=generator)]
 
 
 def train_until_done(training: Training, batches: Batches, device: torch.device) -> None:
@@ -207,8 +224,7 @@ def train_until_done(training: Training, batches: Batches, device: torch.device)
     losses: list[float] = []
     saved_at = ticked_at = time.monotonic()
     while training.minutes < plan.minutes:
-        strata = (torch.arange(plan.batch_size) + torch.rand(plan.batch_size, generator=generator)) / plan.batch_size
-        t = (1000 * strata**plan.timestep_bias).long().clamp(max=999)[torch.randperm(plan.batch_size, generator=generator)]
+        t = draw_timesteps(plan, generator)
         alpha_bar = table[t][:, None, None, None].to(device)
         if config.text:
             x_start, tokens, mask = (z.to(device) for z in batches.captioned(training.minutes / plan.minutes))
@@ -230,7 +246,8 @@ def train_until_done(training: Training, batches: Batches, device: torch.device)
         ticked_at = now
         if len(losses) == 100:
             seen = training.steps * plan.batch_size
-            print(f"{training.minutes:7.2f}/{plan.minutes:g} min  {seen:9,} pictures  loss {np.mean(losses):.4f}", flush=True)
+            time_told = f"{training.minutes:7.2f}/{plan.minutes:g} min"
+            print(f"{time_told}  {seen:9,} pictures  loss {np.mean(losses):.4f}", flush=True)
             losses.clear()
         if now - saved_at > SAVE_INTERVAL_S:
             training.save()
@@ -246,6 +263,8 @@ def export(checkpoint: Path, weights: Path, config: UNetConfig, concepts: list[s
         "words": json.dumps(state["words"]),
         "concepts": json.dumps(concepts),
         "steps": str(state["steps"]),
+        "minutes": f"{state['minutes']:.0f}",
+        "held_out": json.dumps(state.get("held_out", False)),
     }
     weights.parent.mkdir(parents=True, exist_ok=True)
     write_weights(weights, state["average"], metadata)

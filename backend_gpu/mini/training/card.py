@@ -1,0 +1,92 @@
+"""The model's card: everything in it that was measured is written from the evaluation's file, between markers."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+CARD = Path(__file__).parents[1] / "CARD.md"
+NAMES = {
+    "one": "one object, recognised",
+    "background": "background colour",
+    "scene": "scene",
+    "style": "style",
+    "tint": "object in another colour: both right",
+    "count": "two to four objects: every one right",
+    "pair": "two objects: both at their places",
+}
+
+
+def write_card(card: Path, report: Mapping[str, Any]) -> None:
+    """Write an evaluation's report into the card.
+
+    Raises:
+        ValueError: the card lacks a section's markers.
+    """
+    text = card.read_text(encoding="utf-8")
+    for section, body in (
+        ("weights", weights_lines(report)),
+        ("evaluation", evaluation_lines(report)),
+        ("concepts", concept_lines(report)),
+    ):
+        begin, end = f"<!-- {section}: begin, written by evaluate --card -->", f"<!-- {section}: end -->"
+        text, replaced = re.subn(
+            f"{re.escape(begin)}.*?{re.escape(end)}",
+            lambda _, written="\n".join([begin, *body, end]): written,
+            text,
+            flags=re.DOTALL,
+        )
+        if not replaced:
+            raise ValueError(f"{card} has no place for its {section}: {begin} ... {end}")
+    card.write_text(text, encoding="utf-8")
+
+
+def weights_lines(report: Mapping[str, Any]) -> list[str]:
+    """How far the weights were trained."""
+    weights = report["weights"]
+    kept = "were left out of their training" if weights["held_out"] else "were **not** left out: these weights are older"
+    return [
+        f"- Base model: {weights['steps']:,} steps, {weights['pictures_seen']:,} pictures seen, {weights['minutes']} minutes.",
+        f"- The evaluation's held-out captions {kept}.",
+    ]
+
+
+def evaluation_lines(report: Mapping[str, Any]) -> list[str]:
+    """The table of forms, how it was measured, and the parts of each form."""
+    classifier = report["classifier"]
+    lines = ["| form | right | gate | | pictures | captions | also measured |", "| --- | --- | --- | --- | --- | --- | --- |"]
+    for form, scores in report["scores"]["forms"].items():
+        figures = ", ".join(f"{name.replace('_', ' ')} {told(name, value)}" for name, value in scores["figures"].items())
+        captions = f"{scores['captions']}{', held out' if scores['held_out'] else ''}"
+        verdict = "passes" if scores["passes"] else "**experimental**"
+        right = percent(scores["right"])
+        lines.append(
+            f"| {NAMES[form]} | {right} | {percent(scores['gate'])} | {verdict} | {scores['n']} | {captions} | {figures} |"
+        )
+    lines += [
+        "",
+        f"`{report['command']}`: sampler {report['sampler']}, {report['steps']} steps, guidance {report['guidance']}, "
+        f"seed {report['seed']}, the base model's 64x64 pictures. The classifier names {percent(classifier['top_1'])} of "
+        f"{classifier['n']:,} clean crops right (top-5 {percent(classifier['top_5'])}).",
+        "",
+    ]
+    for form, scores in report["scores"]["forms"].items():
+        parts = ", ".join(f"{value} {percent(share['right'])}" for value, share in sorted(scores["by_value"].items()))
+        lines.append(f"- {NAMES[form]}: {parts}")
+    return lines
+
+
+def concept_lines(report: Mapping[str, Any]) -> list[str]:
+    """The trained concepts, and which of them were recognised too seldom."""
+    concepts, passing = report["scores"]["concepts"], report["scores"]["concepts_that_pass"]
+    shares = {concept: percent(share["right"]) for concept, share in concepts.items() if concept not in passing}
+    failing = ", ".join(f"{concept} ({share})" for concept, share in sorted(shares.items())) or "none"
+    return [f"{len(passing)} pass: {', '.join(sorted(passing))}.", "", f"{len(shares)} do not: {failing}."]
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:.0f}%"
+
+
+def told(name: str, value: float) -> str:
+    return f"{value:.1f}/255" if name.endswith("rgb_error") else percent(value)

@@ -1,0 +1,99 @@
+"""The evaluation's instruments for grounds, tints and styles: pixel statistics beside those of renders."""
+
+import random
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from backend_gpu.mini.training.scenes import (
+    SINGLE_SIZE,
+    Float,
+    Image8,
+    Scene,
+    draw_place,
+    draw_plain,
+    render,
+    resized_glyph,
+)
+from backend_gpu.mini.vocabulary import Vocabulary
+
+CORNER = 5  # side of the squares in the corners that show the background, in pixels of 64
+BORDER = 10  # width of the frame that shows the place
+GROUND_RENDERS = 8  # of each ground, for its mean picture
+STYLE_SCALES = np.array([20.0, 0.35, 30.0], np.float32)  # how far the styles lie apart in each of style_features
+
+
+def background_colour(picture: Image8) -> Float:
+    """Median RGB of the four corners."""
+    near, far = slice(None, CORNER), slice(-CORNER, None)
+    corners = [picture[rows, columns].reshape(-1, 3) for rows in (near, far) for columns in (near, far)]
+    return np.asarray(np.median(np.concatenate(corners), axis=0), np.float32)
+
+
+def nearest(value: Float, candidates: Mapping[str, Float]) -> str:
+    """The name of the candidate with the smallest mean absolute difference."""
+    return min(candidates, key=lambda name: float(np.abs(value - candidates[name]).mean()))
+
+
+def frame(picture: Image8 | Float) -> Float:
+    """The picture's pixels around the object, (N, 3)."""
+    is_frame = np.ones(picture.shape[:2], np.bool_)
+    is_frame[BORDER:-BORDER, BORDER:-BORDER] = False
+    return np.asarray(picture[is_frame], np.float32)
+
+
+def ground_frames(vocabulary: Vocabulary, side: int) -> dict[str, Float]:
+    """The mean frame of each place and, as what a place may be taken for, of each background colour."""
+    rng = random.Random(0)
+    frames: dict[str, Float] = {}
+    for place in vocabulary.scenes:
+        frames[place] = frame(np.mean([draw_place(place, side, rng) for _ in range(GROUND_RENDERS)], 0, np.float32))
+    for colour in ("", *vocabulary.colours):
+        renders = [draw_plain(colour, vocabulary, side, rng) for _ in range(GROUND_RENDERS)]
+        frames[colour] = frame(np.mean(renders, 0, np.float32))
+    return frames
+
+
+def tint_of(picture: Image8, scene: Scene, vocabulary: Vocabulary) -> str:
+    """The colour whose render of this scene has the nearest mean colour inside the object; "" for the untouched glyph."""
+    side = len(picture)
+    inside = object_mask(scene, side)
+    candidates = {
+        tint: render(replace(scene, tint=tint), vocabulary, side, random.Random(0))[inside].mean(0, np.float32)
+        for tint in ("", *vocabulary.colours)
+        if tint != scene.objects[0].colour  # which would be the untouched glyph's, roughly
+    }
+    return nearest(picture[inside].mean(0, np.float32), candidates)
+
+
+def object_mask(scene: Scene, side: int) -> NDArray[np.bool_]:
+    """Where a single object is opaque, (side, side)."""
+    glyph_side = round(side * SINGLE_SIZE)
+    canvas = Image.new("L", (side, side))
+    alpha = resized_glyph(scene.objects[0].glyph, None, glyph_side).getchannel("A")
+    canvas.paste(alpha, ((side - glyph_side) // 2, (side - glyph_side) // 2))
+    return np.asarray(canvas) > 160
+
+
+def style_of(picture: Image8, scene: Scene, vocabulary: Vocabulary) -> str:
+    """The style ("" for none) whose render of this scene has the nearest features."""
+    candidates = {
+        style: style_features(render(replace(scene, style=style), vocabulary, len(picture), random.Random(0)))
+        for style in ("", *vocabulary.styles)
+    }
+    return nearest(style_features(picture), candidates)
+
+
+def style_features(picture: Image8) -> Float:
+    """What tells the styles apart: colourfulness, blocks of 2x2 pixels, darkest pixels (3,)."""
+    pixels = picture.astype(np.float32)
+    colourfulness = (pixels.max(-1) - pixels.min(-1)).mean()
+    within = across = 1.0  # differences inside the blocks and between them
+    for grey in (pixels.mean(-1), pixels.mean(-1).T):
+        within += float(np.abs(grey[1::2] - grey[::2]).mean())
+        across += float(np.abs(grey[2::2] - grey[1:-1:2]).mean())
+    darkest = np.percentile(pixels.mean(-1), 2)
+    return np.asarray([colourfulness, np.log(within / across), darkest], np.float32) / STYLE_SCALES

@@ -1,0 +1,1 @@
+"""The page: Japanese in, pictures out."""

@@ -1,0 +1,181 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from backend_gpu.glide.config import TextConfig, UNetConfig
+from backend_gpu.glide.pipeline import Known, Picture, Pipeline, Progress, Sampling, as_eps, to_signed, to_uint8
+from backend_gpu.glide.schedule import alpha_bar_at, alpha_bars
+from backend_gpu.glide.tokenizer import WordTokenizer
+from backend_gpu.glide.unet import UNet
+
+WORDS = ["red", "apple", "blue", "dog"]
+TEXT = TextConfig(vocab_size=len(WORDS) + 2, context=4, width=32, layers=1, heads=1)
+BASE = UNetConfig(
+    num_channels=32,
+    channel_mult=(1, 1),
+    num_res_blocks=1,
+    attention_resolutions=(16,),
+    head_channels=32,
+    text=TEXT,
+    patch_size=4,
+)
+UPSAMPLER = replace(BASE, image_size=256, in_channels=6, patch_size=16, noise_schedule="linear")
+QUICK = Sampling(steps=3, upsample_steps=2)
+SAMPLERS = ("ddpm", "ddim", "dpmpp_2m")
+
+
+def random_unet(config: UNetConfig, seed: int) -> UNet:
+    """A network whose every parameter is random, so that every branch reaches the output."""
+    torch.manual_seed(seed)
+    unet = UNet(config)
+    for parameter in unet.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    return unet.eval()
+
+
+@pytest.fixture(scope="module")
+def pipeline() -> Pipeline:
+    return Pipeline(random_unet(BASE, 1), random_unet(UPSAMPLER, 2), WordTokenizer(WORDS, TEXT.context))
+
+
+@pytest.fixture(scope="module")
+def inpainting() -> Pipeline:
+    base, upsampler = replace(BASE, in_channels=7), replace(UPSAMPLER, in_channels=10)
+    return Pipeline(random_unet(base, 3), random_unet(upsampler, 4), WordTokenizer(WORDS, TEXT.context))
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_picture_does_not_depend_on_its_batch(pipeline: Pipeline, sampler: str) -> None:
+    sampling = replace(QUICK, sampler=sampler)
+    pictures = [
+        Picture(prompt="red apple", seed=7),
+        Picture(prompt="blue dog", seed=2**32 - 1, guidance_scale=5.0, negative_prompt="red"),
+        Picture(prompt="", seed=7, guidance_scale=1.0),
+    ]
+    together = pipeline.generate(pictures, sampling)
+    for picture, in_batch in zip(pictures, together, strict=True):
+        alone = pipeline.generate([picture], sampling)[0]
+        assert np.abs(alone.astype(int) - in_batch).max() <= 1  # one step of 8 bits: rounding
+
+
+@pytest.mark.parametrize(
+    "changed", [{"prompt": "dog"}, {"seed": 8}, {"guidance_scale": 6.0}, {"negative_prompt": "dog"}]
+)
+def test_every_part_of_a_request_changes_the_picture(pipeline: Pipeline, changed: dict[str, str]) -> None:
+    picture = Picture(prompt="red apple", seed=7)
+    before, after = pipeline.generate([picture, replace(picture, **changed)], replace(QUICK, upscale=False))
+    assert np.abs(before.astype(int) - after).max() > 1
+
+
+def test_pictures_are_256_pixels_wide_and_64_without_upscaling(pipeline: Pipeline) -> None:
+    picture = Picture(prompt="dog", seed=1)
+    assert pipeline.generate([picture], QUICK).shape == (1, 256, 256, 3)
+    assert pipeline.generate([picture], replace(QUICK, upscale=False)).shape == (1, 64, 64, 3)
+
+
+def test_progress_is_told_after_every_step_with_the_current_estimate(pipeline: Pipeline) -> None:
+    told: list[Progress] = []
+    pipeline.generate([Picture(prompt="dog", seed=1)], QUICK, told.append)
+    assert [(p.stage, p.step, p.total_steps) for p in told] == [
+        *[("base", step, 3) for step in (1, 2, 3)],
+        *[("upsample", step, 2) for step in (1, 2)],
+    ]
+    assert told[0].x_start.shape == (1, 3, 64, 64)
+    assert told[-1].x_start.shape == (1, 3, 256, 256)
+    assert max(float(p.x_start.abs().max()) for p in told) <= 1
+
+
+def test_an_error_raised_by_the_listener_stops_the_run_within_a_step(pipeline: Pipeline) -> None:
+    class Cancelled(Exception):
+        pass
+
+    steps = 0
+
+    def cancel(_: Progress) -> None:
+        nonlocal steps
+        steps += 1
+        raise Cancelled
+
+    with pytest.raises(Cancelled):
+        pipeline.generate([Picture(prompt="dog", seed=1)], QUICK, cancel)
+    assert steps == 1
+
+
+def test_the_text_is_read_once_per_different_prompt(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows: list[int] = []
+    encode_text = pipeline.base.encode_text
+
+    def counted(tokens: torch.Tensor, mask: torch.Tensor) -> object:
+        rows.append(len(tokens))
+        return encode_text(tokens, mask)
+
+    monkeypatch.setattr(pipeline.base, "encode_text", counted)
+    pictures = [Picture(prompt="red apple", seed=seed) for seed in range(4)]
+    pipeline.generate(pictures, replace(QUICK, upscale=False))
+    assert rows == [2]  # the prompt and the empty one, for three steps of four pictures
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_inpainting_keeps_the_known_pixels_and_draws_the_others(inpainting: Pipeline, sampler: str) -> None:
+    painted = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8).repeat(16, 0).repeat(16, 1)
+    mask = np.ones((256, 256), bool)
+    mask[64:192, 64:192] = False
+    known = Known(picture=painted, mask=mask)
+    result = inpainting.generate([Picture(prompt="dog", seed=1, known=known)], replace(QUICK, sampler=sampler))[0]
+    assert np.array_equal(result[mask], painted[mask])
+    assert np.abs(result[~mask].astype(int) - painted[~mask]).mean() > 5
+
+
+def test_a_half_known_block_is_drawn_anew_by_the_base_model(inpainting: Pipeline) -> None:
+    mask = np.zeros((256, 256), bool)
+    mask[:, :130] = True  # the block of columns 128 to 131 is known by half
+    known = Known(picture=np.full((256, 256, 3), 200, np.uint8), mask=mask)
+    (_, kept), _ = inpainting._known([Picture(prompt="", seed=0, known=known)], 64)
+    assert kept[0, 0, :, :32].min() == 1
+    assert kept[0, 0, :, 32:].max() == 0
+
+
+def test_the_inpainting_models_draw_without_a_picture_too(inpainting: Pipeline) -> None:
+    pictures = [
+        Picture(prompt="dog", seed=1),
+        Picture(
+            prompt="dog", seed=1, known=Known(picture=np.zeros((256, 256, 3), np.uint8), mask=np.ones((256, 256), bool))
+        ),
+    ]
+    free, black = inpainting.generate(pictures, QUICK)
+    assert black.max() == 0
+    assert free.std() > 1
+
+
+def test_known_pixels_are_refused_by_a_model_that_cannot_inpaint(pipeline: Pipeline) -> None:
+    known = Known(picture=np.zeros((256, 256, 3), np.uint8), mask=np.ones((256, 256), bool))
+    with pytest.raises(ValueError, match="can't inpaint"):
+        pipeline.generate([Picture(prompt="dog", seed=1, known=known)], QUICK)
+
+
+def test_a_base_model_and_an_upsampler_of_different_kinds_are_refused(pipeline: Pipeline, inpainting: Pipeline) -> None:
+    with pytest.raises(ValueError, match="not of one kind"):
+        Pipeline(pipeline.base, inpainting.upsampler, pipeline.tokenizer)
+
+
+@pytest.mark.parametrize("t", [0.0, 12.5, 500.0, 999.0])
+def test_v_and_x_start_mean_the_same_noise_as_eps(t: float) -> None:
+    alpha_bar = alpha_bar_at(alpha_bars("squared_cosine"), t)
+    generator = torch.Generator().manual_seed(0)
+    x_start, eps = (torch.randn(1, 3, 8, 8, generator=generator, dtype=torch.float64) for _ in range(2))
+    x_t = alpha_bar**0.5 * x_start + (1 - alpha_bar) ** 0.5 * eps
+    v = alpha_bar**0.5 * eps - (1 - alpha_bar) ** 0.5 * x_start
+    for prediction, value in (("eps", eps), ("v", v), ("x_start", x_start)):
+        torch.testing.assert_close(as_eps(value, x_t, alpha_bar, replace(BASE, prediction=prediction)), eps)
+
+
+def test_eight_bit_pixels_survive_the_way_to_the_network_and_back() -> None:
+    pixels = torch.arange(256, dtype=torch.uint8).reshape(1, 16, 16, 1).repeat(1, 1, 1, 3)
+    assert np.array_equal(to_uint8(to_signed(pixels)), pixels.numpy())
+
+
+def test_a_configuration_survives_being_written_down() -> None:
+    for config in (BASE, replace(UPSAMPLER, text=None)):
+        assert UNetConfig.from_json(config.to_json()) == config

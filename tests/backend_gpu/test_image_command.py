@@ -1,0 +1,166 @@
+"""`make image` without the Makefile: the translator's JSON goes in, PNG files come out."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[2]
+APPLE = {
+    "source": "青い背景に赤いりんご",
+    "english": "a red apple on a blue background",
+    "translator": "offline",
+    "unknown_words": [],
+}
+
+
+def run_image(
+    translation: object, *arguments: str, environment: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    text = translation if isinstance(translation, str) else json.dumps(translation)
+    return subprocess.run(
+        [sys.executable, "-m", "backend_gpu", "image", *arguments],
+        input=text,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=os.environ | (environment or {}),
+        check=False,
+        timeout=120,
+    )
+
+
+def assert_refused(result: subprocess.CompletedProcess[str], *parts: str) -> None:
+    assert result.returncode == 2, result
+    assert "Traceback" not in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1, result.stderr
+    for part in parts:
+        assert part in result.stderr
+
+
+@pytest.fixture(scope="module")
+def apple(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    out = tmp_path_factory.mktemp("apple") / "apple.png"
+    result = run_image(APPLE, f"--out={out}", "--seed=1")
+    assert result.returncode == 0, result.stderr
+    return out, result.stdout
+
+
+def test_a_translation_becomes_a_256_pixel_png(apple: tuple[Path, str]) -> None:
+    with Image.open(apple[0]) as image:
+        assert (image.format, image.size, image.mode) == ("PNG", (256, 256), "RGB")
+
+
+def test_the_picture_is_a_red_thing_on_blue(apple: tuple[Path, str]) -> None:
+    with Image.open(apple[0]) as image:
+        middle, corner = image.getpixel((128, 150)), image.getpixel((8, 8))
+    assert isinstance(middle, tuple)
+    assert isinstance(corner, tuple)
+    assert middle[0] > middle[2] + 40
+    assert corner[2] > corner[0] + 40
+
+
+def test_the_picture_tells_how_to_make_it_again(apple: tuple[Path, str]) -> None:
+    with Image.open(apple[0]) as image:
+        texts = image.text  # type: ignore[attr-defined]
+    lines = texts["parameters"].split("\n")
+    assert lines[0] == "a red apple on a blue background"
+    assert lines[-1].startswith("Steps: ")
+    for part in ("Sampler: DPM++ 2M", "CFG scale: ", "Seed: 1", "Size: 256x256", "Model: kotoe-mini"):
+        assert part in lines[-1]
+    record = json.loads(texts["kotoe"])
+    assert record["source_prompt"] == "青い背景に赤いりんご"
+    assert record["translator"] == "offline"
+    assert record["seed"] == 1
+    assert len(record["model_hash"]) == 64
+
+
+def test_the_command_tells_the_english_and_the_time_of_each_stage(apple: tuple[Path, str]) -> None:
+    assert "a red apple on a blue background" in apple[1]
+    for stage in ("load", "base", "upsample", "write"):
+        assert f"{stage} " in apple[1].splitlines()[-1]
+
+
+def test_the_same_seed_gives_the_same_pixels_alone_and_in_a_batch(apple: tuple[Path, str], tmp_path: Path) -> None:
+    result = run_image(APPLE, f"--out={tmp_path / 'two.png'}", "--seed=0", "--n=2")
+    assert result.returncode == 0, result.stderr
+    with Image.open(apple[0]) as alone, Image.open(tmp_path / "two-2.png") as together:
+        difference = max(abs(a - b) for a, b in zip(alone.tobytes(), together.tobytes(), strict=True))
+    assert difference <= 2  # rounding: matrix products of other sizes
+
+
+@pytest.mark.parametrize("seed", ["-1", "4294967296", "abc", "1.5", "", "１"])
+def test_a_bad_seed_is_one_clear_line(seed: str, tmp_path: Path) -> None:
+    assert_refused(run_image(APPLE, f"--out={tmp_path / 'a.png'}", f"--seed={seed}"), "seed", "4294967295")
+
+
+@pytest.mark.parametrize("count", ["0", "9", "two"])
+def test_a_bad_number_of_pictures_is_one_clear_line(count: str, tmp_path: Path) -> None:
+    assert_refused(run_image(APPLE, f"--out={tmp_path / 'a.png'}", f"--n={count}"), "1 to 8")
+
+
+def test_an_unknown_model_is_one_clear_line(tmp_path: Path) -> None:
+    assert_refused(run_image(APPLE, f"--out={tmp_path / 'a.png'}", "--model=big"), "'big'", "mini or glide")
+
+
+@pytest.mark.parametrize("name", ["BACKEND_MODEL", "BACKEND_DEVICE"])
+def test_a_bad_setting_is_one_clear_line(name: str, tmp_path: Path) -> None:
+    assert_refused(run_image(APPLE, f"--out={tmp_path / 'a.png'}", environment={name: "nonsense"}), name)
+
+
+def test_a_missing_folder_is_one_clear_line(tmp_path: Path) -> None:
+    assert_refused(run_image(APPLE, f"--out={tmp_path / 'none' / 'a.png'}"), "does not exist")
+
+
+def test_a_folder_as_output_is_one_clear_line(tmp_path: Path) -> None:
+    (tmp_path / "a.png").mkdir()
+    assert_refused(run_image(APPLE, f"--out={tmp_path / 'a.png'}"), "is a folder")
+
+
+def test_a_folder_that_cannot_be_written_is_one_clear_line() -> None:
+    assert_refused(run_image(APPLE, "--out=/proc/a.png"), "can't write to the folder")
+
+
+def test_another_format_is_one_clear_line(tmp_path: Path) -> None:
+    assert_refused(run_image(APPLE, f"--out={tmp_path / 'a.jpg'}"), ".png")
+
+
+@pytest.mark.parametrize("text", ["", "no json", "[]", '{"source": "a"}', "null"])
+def test_something_other_than_a_translation_is_one_clear_line(text: str, tmp_path: Path) -> None:
+    assert_refused(run_image(text, f"--out={tmp_path / 'a.png'}"), "not a translation")
+
+
+def test_an_empty_prompt_is_one_clear_line(tmp_path: Path) -> None:
+    assert_refused(run_image(APPLE | {"source": " \n"}, f"--out={tmp_path / 'a.png'}"), "empty")
+
+
+def test_ten_thousand_characters_are_one_clear_line(tmp_path: Path) -> None:
+    long = APPLE | {"source": "猫" * 10_000}
+    assert_refused(run_image(long, f"--out={tmp_path / 'a.png'}"), "10000", "1000")
+
+
+def test_only_unknown_words_are_one_clear_line(tmp_path: Path) -> None:
+    nothing = APPLE | {"source": "量子力学", "english": "", "unknown_words": ["量子力学"]}
+    assert_refused(run_image(nothing, f"--out={tmp_path / 'a.png'}"), "量子力学")
+
+
+def test_english_that_the_model_was_not_trained_on_is_told(tmp_path: Path) -> None:
+    strange = APPLE | {"source": "a skyscraper", "english": "a skyscraper"}
+    assert_refused_last_line(run_image(strange, f"--out={tmp_path / 'a.png'}"), "skyscraper")
+
+
+def test_more_tokens_than_the_model_reads_are_told_with_both_numbers(tmp_path: Path) -> None:
+    long = "an apple and " * 10 + "a cat"
+    result = run_image(APPLE | {"source": long, "english": long}, f"--out={tmp_path / 'a.png'}")
+    assert_refused_last_line(result, "32 tokens", "at most 20")
+
+
+def assert_refused_last_line(result: subprocess.CompletedProcess[str], *parts: str) -> None:
+    assert result.returncode == 2, result
+    assert "Traceback" not in result.stderr
+    for part in parts:
+        assert part in result.stderr.strip().splitlines()[-1]
