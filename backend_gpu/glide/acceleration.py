@@ -1,4 +1,4 @@
-"""What makes inference fast on the hardware at hand: precision, memory format, kernels, and how weights are laid out."""
+"""What makes inference fast on the hardware at hand: precision, memory format, kernels, allocation."""
 
 import ctypes
 import platform
@@ -10,6 +10,8 @@ from backend_gpu.glide.unet import Attention, UNet
 
 ONEDNN = torch.ops.mkldnn
 ONEDNN_PIXELS = 256  # attention over fewer is as fast in one call
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
+LARGEST_KEPT_BYTES = 2**31 - 1  # the most that mallopt can be told
 
 
 def best_dtype(device: torch.device) -> torch.dtype:
@@ -21,57 +23,60 @@ def best_dtype(device: torch.device) -> torch.dtype:
 
 
 def accelerate(unet: UNet) -> UNet:
-    """Make the inference of a UNet fast where it lies, in place; it computes the same up to rounding.
+    """Make inference with a UNet fast where it lies, in place; it computes the same up to rounding.
 
-    Names, shapes and values of the parameters stay, and training stays possible. On an x86 CPU each weight is laid out
-    anew for oneDNN when it is first used, so this itself takes no time.
+    The parameters keep their names, shapes and values, and must not change any more: on an x86 CPU oneDNN's layout of
+    each weight is made when it is first used and kept.
     """
     if not unet.out_conv.weight.is_cpu:
-        return unet.to(memory_format=torch.channels_last)
-    if torch.backends.mkldnn.is_available() and torch.cpu.get_capabilities()["architecture"] == "x86_64":
+        for parameter in unet.parameters():
+            if parameter.ndim == 4:  # of a convolution
+                parameter.data = parameter.data.contiguous(memory_format=torch.channels_last)
+        return unet
+    keep_freed_memory()
+    if torch.cpu.get_capabilities()["architecture"] == "x86_64":
         faster = {nn.Conv2d: PackedConv2d, nn.Linear: PackedLinear, Attention: OneDnnAttention}
         for module in unet.modules():
             module.__class__ = faster.get(type(module), type(module))
     return unet
 
 
+def keep_freed_memory() -> None:
+    """Let glibc reuse the memory of large tensors, where it would return it and get it back page by page each time."""
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        for option in (M_MMAP_THRESHOLD, M_TRIM_THRESHOLD):
+            libc.mallopt(option, LARGEST_KEPT_BYTES)
+
+
 class PackedConv2d(nn.Conv2d):
     """A convolution whose weight lies as oneDNN wants it; the result is channels-last."""
 
-    packed: "Packed | None" = None
+    packed: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         if not runs_in_onednn(x, self.weight):
             return super().forward(x)
         shape = (self.padding, self.stride, self.dilation, self.groups)
-        if self.packed is None or self.packed.is_stale(self.weight):
-            self.packed = Packed(self.weight, ONEDNN._reorder_convolution_weight(self.weight, *shape, x.shape))
-        return ONEDNN._convolution_pointwise(x, self.packed.tensor, self.bias, *shape, "none", [], "")
+        if self.packed is None:
+            self.packed = ONEDNN._reorder_convolution_weight(self.weight, *shape, x.shape)
+        result: Tensor = ONEDNN._convolution_pointwise(x, self.packed, self.bias, *shape, "none", [], "")
+        return result
 
 
 class PackedLinear(nn.Linear):
     """A linear layer whose weight lies as oneDNN wants it; in float32 that also avoids MKL, slow on AMD."""
 
-    packed: "Packed | None" = None
+    packed: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         if not runs_in_onednn(x, self.weight):
             return super().forward(x)
-        if self.packed is None or self.packed.is_stale(self.weight):
-            rows = x.numel() // self.in_features
-            self.packed = Packed(self.weight, ONEDNN._reorder_linear_weight(self.weight, rows))
-        return ONEDNN._linear_pointwise(x, self.packed.tensor, self.bias, "none", [], "")
+        if self.packed is None:
+            self.packed = ONEDNN._reorder_linear_weight(self.weight, x.numel() // self.in_features)
+        result: Tensor = ONEDNN._linear_pointwise(x, self.packed, self.bias, "none", [], "")
+        return result
 
-
-class Packed:
-    """A weight laid out for oneDNN, and the state of the weight that it was made of."""
-
-    def __init__(self, weight: Tensor, tensor: Tensor) -> None:
-        self.tensor = tensor
-        self.state = weight_state(weight)
-
-    def is_stale(self, weight: Tensor) -> bool:
-        return self.state != weight_state(weight)
 
 class OneDnnAttention(Attention):
     """Attention head by head through oneDNN: scores stay in the cache, and no product goes through MKL."""
@@ -92,7 +97,3 @@ class OneDnnAttention(Attention):
 def runs_in_onednn(*tensors: Tensor) -> bool:
     """Whether oneDNN's operators, which know no gradients, can be called with these."""
     return all(tensor.is_cpu and not (tensor.requires_grad and torch.is_grad_enabled()) for tensor in tensors)
-
-
-def weight_state(weight: Tensor) -> tuple[int,int,torch.dtype]:
-    return weight.data_ptr(), 0 if weight.is_inference() else weight._version, weight.dtype

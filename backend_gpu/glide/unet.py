@@ -70,8 +70,8 @@ class ResBlock(nn.Module):
         h = self.in_conv(h)
         scale, shift = self.embedding(embedding)[:, :, None, None].chunk(2, dim=1)
         h = torch.addcmul(shift, self.out_norm(h), 1 + scale)
-        h = self.out_conv(F.silu(h))
-        return self.skip(x) + h
+        result: Tensor = self.skip(x) + self.out_conv(F.silu(h))
+        return result
 
 
 class Attention(nn.Module):
@@ -88,7 +88,8 @@ class Attention(nn.Module):
 
     def project_text(self, states: Tensor) -> Tensor:
         """Keys and values (N, heads, L, 2 d) of text states (N, L, D)."""
-        return self.text_kv(states).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        keys_values: Tensor = self.text_kv(states).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return keys_values
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attended values, shaped like q (N, heads, H W, d); k and v are longer by the text."""
@@ -101,8 +102,9 @@ class Attention(nn.Module):
         if text_kv is not None:
             text_k, text_v = text_kv.chunk(2, -1)
             k, v = torch.cat([text_k, k], 2), torch.cat([text_v, v], 2)
-        attended = self.attend(q, k, v).transpose(1, 2).flatten(2)
-        return x + self.proj(attended).unflatten(1, x.shape[2:]).permute(0, 3, 1, 2)
+        attended = self.proj(self.attend(q, k, v).transpose(1, 2).flatten(2))  # (N, H W, C)
+        result: Tensor = x + attended.unflatten(1, x.shape[2:]).permute(0, 3, 1, 2)
+        return result
 
 
 class UNet(nn.Module):
@@ -132,9 +134,7 @@ class UNet(nn.Module):
         side = config.image_size // config.patch_size
         channels = levels[0]
         skips = [channels]
-        self.down = nn.ModuleList(
-            [nn.ModuleList([nn.Conv2d(config.in_channels * patch_area, channels, 3, padding=1)])]
-        )
+        self.down = nn.ModuleList([nn.ModuleList([nn.Conv2d(config.in_channels * patch_area, channels, 3, padding=1)])])
         for level, width in enumerate(levels):
             for _ in range(config.num_res_blocks):
                 block = [res_block(channels, width)]
@@ -147,9 +147,7 @@ class UNet(nn.Module):
                 skips.append(channels)
                 side //= 2
 
-        self.middle = nn.ModuleList(
-            [res_block(channels, channels), attention(channels), res_block(channels, channels)]
-        )
+        self.middle = nn.ModuleList([res_block(channels, channels), attention(channels), res_block(channels, channels)])
 
         self.up = nn.ModuleList()
         for level, width in reversed(list(enumerate(levels))):

@@ -1,15 +1,23 @@
 """Make the mini model: `python -m backend_gpu.mini.training train base`, then `export`, `evaluate`, `grid`."""
 
 import argparse
+import json
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import torch
 
+from backend_gpu.glide.checkpoint import read_metadata
+from backend_gpu.glide.pipeline import Picture, SamplerName, Sampling
 from backend_gpu.glide.tokenizer import WordTokenizer
 from backend_gpu.glide.unet import UNet
-from backend_gpu.mini.model import WEIGHTS
+from backend_gpu.mini.model import WEIGHTS, open_mini, trained_concepts
 from backend_gpu.mini.training import train
+from backend_gpu.mini.training.card import CARD, write_card
+from backend_gpu.mini.training.classifier import CLEAN_CROPS, Recipe, clean_accuracy, open_classifier
+from backend_gpu.mini.training.evaluate import SEED, evaluate, model_painter
+from backend_gpu.mini.training.grid import draw_grid
 from backend_gpu.mini.vocabulary import load_vocabulary
 
 
@@ -29,8 +37,26 @@ def main() -> None:
     command.add_argument("--weights", type=Path, default=WEIGHTS, help="where the weights go")
     command.add_argument("--concepts", type=int, default=100, help="how many rows of concepts.tsv were learned")
     command.set_defaults(run=export_weights)
+    command = commands.add_parser("evaluate", help="score the weights; the figures go to OUT/evaluation.json")
+    add_sampling_options(command)
+    command.add_argument("--out", type=Path, default=Path("out/mini"), help="where figures and classifier go")
+    command.add_argument("--per-form", type=int, default=200, help="pictures of each form of the grammar")
+    command.add_argument("--card", action="store_true", help="also write the figures into the model's card")
+    command.set_defaults(run=evaluate_weights)
+    command = commands.add_parser("grid", help="draw 64 Japanese prompts as one picture")
+    add_sampling_options(command)
+    command.add_argument("--out", type=Path, default=Path("out/mini/grid.png"), help="the picture's path")
+    command.set_defaults(run=draw_prompts)
     options = parser.parse_args()
     options.run(options)
+
+
+def add_sampling_options(command: argparse.ArgumentParser) -> None:
+    """The options of every command that makes pictures; their defaults are the pipeline's."""
+    command.add_argument("--weights", type=Path, default=WEIGHTS, help="where the weights lie")
+    command.add_argument("--steps", type=int, default=Sampling.steps)
+    command.add_argument("--guidance", type=float, default=Picture.guidance_scale)
+    command.add_argument("--sampler", choices=get_args(SamplerName), default=Sampling.sampler)
 
 
 def start_training(options: argparse.Namespace) -> None:
@@ -63,6 +89,55 @@ def export_weights(options: argparse.Namespace) -> None:
         config = train.base_config(len(words)) if network == "base" else train.UPSAMPLER_CONFIG
         train.export(checkpoint, weights, config, concepts)
         print(f"{weights}: {weights.stat().st_size / 1e6:.1f} MB")
+
+
+def evaluate_weights(options: argparse.Namespace) -> None:
+    """Score the weights, write the figures and print them in short."""
+    whole, known = load_vocabulary(), set(trained_concepts(options.weights))
+    vocabulary = replace(whole, concepts=tuple(concept for concept in whole.concepts if concept.english in known))
+    classifier = open_classifier(options.out / "classifier.pt", vocabulary, Recipe())
+    top_1, top_5 = clean_accuracy(classifier, vocabulary)
+    print(f"the classifier on clean renders: top-1 {top_1:.1%}, top-5 {top_5:.1%}")
+    sampling = Sampling(sampler=options.sampler, steps=options.steps, upscale=False)
+    paint = model_painter(open_mini(options.weights), sampling, options.guidance)
+    scores = evaluate(vocabulary, classifier, paint, options.per_form)
+    metadata = read_metadata(options.weights / "base.safetensors")
+    steps = int(metadata["steps"])
+    tried = f"--per-form {options.per_form} --steps {options.steps} --guidance {options.guidance:g}"
+    report = {
+        "command": f"python -m backend_gpu.mini.training evaluate {tried} --sampler {options.sampler}",
+        "seed": SEED,
+        "per_form": options.per_form,
+        "steps": options.steps,
+        "guidance": options.guidance,
+        "sampler": options.sampler,
+        "weights": {
+            "steps": steps,
+            "pictures_seen": steps * train.BASE_PLAN.batch_size,
+            "minutes": int(metadata["minutes"]),
+            "held_out": json.loads(metadata["held_out"]),
+        },
+        "classifier": {"top_1": top_1, "top_5": top_5, "n": CLEAN_CROPS},
+        "scores": scores.to_json(),
+    }
+    path = options.out / "evaluation.json"
+    path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    if options.card:
+        write_card(CARD, report)
+    for form, result in scores.forms.items():
+        verdict = "passes" if result.passes else "below its gate"
+        figures = "  ".join(f"{name} {value:.3f}" for name, value in result.figures.items())
+        print(f"{form:10}  {result.right:6.1%} of {result.n:4}  {verdict:14}  {figures}")
+    print(f"{len(scores.concepts_that_pass)} of {len(vocabulary.concepts)} concepts pass; all figures: {path}")
+
+
+def draw_prompts(options: argparse.Namespace) -> None:
+    """Draw the grid of prompts."""
+    sampling = Sampling(sampler=options.sampler, steps=options.steps)
+    grid = draw_grid(open_mini(options.weights), sampling, options.guidance)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    grid.save(options.out, optimize=True)
+    print(f"{options.out}: {grid.width}x{grid.height}")
 
 
 if __name__ == "__main__":

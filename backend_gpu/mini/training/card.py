@@ -1,6 +1,5 @@
 """The model's card: everything in it that was measured is written from the evaluation's file, between markers."""
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -30,23 +29,22 @@ def write_card(card: Path, report: Mapping[str, Any]) -> None:
         ("concepts", concept_lines(report)),
     ):
         begin, end = f"<!-- {section}: begin, written by evaluate --card -->", f"<!-- {section}: end -->"
-        text, replaced = re.subn(
-            f"{re.escape(begin)}.*?{re.escape(end)}",
-            lambda _, written="\n".join([begin, *body, end]): written,
-            text,
-            flags=re.DOTALL,
-        )
-        if not replaced:
+        before, found_begin, rest = text.partition(begin)
+        _, found_end, after = rest.partition(end)
+        if not found_begin or not found_end:
             raise ValueError(f"{card} has no place for its {section}: {begin} ... {end}")
+        text = before + "\n".join([begin, *body, end]) + after
     card.write_text(text, encoding="utf-8")
 
 
 def weights_lines(report: Mapping[str, Any]) -> list[str]:
     """How far the weights were trained."""
     weights = report["weights"]
-    kept = "were left out of their training" if weights["held_out"] else "were **not** left out: these weights are older"
+    kept = (
+        "were left out of their training" if weights["held_out"] else "were **not** left out: these weights are older"
+    )
     return [
-        f"- Base model: {weights['steps']:,} steps, {weights['pictures_seen']:,} pictures seen, {weights['minutes']} minutes.",
+        f"- Base model: {weights['steps']:,} steps, {weights['pictures_seen']:,} pictures, {weights['minutes']} min.",
         f"- The evaluation's held-out captions {kept}.",
     ]
 
@@ -54,20 +52,33 @@ def weights_lines(report: Mapping[str, Any]) -> list[str]:
 def evaluation_lines(report: Mapping[str, Any]) -> list[str]:
     """The table of forms, how it was measured, and the parts of each form."""
     classifier = report["classifier"]
-    lines = ["| form | right | gate | | pictures | captions | also measured |", "| --- | --- | --- | --- | --- | --- | --- |"]
+    lines = [
+        "| form | right | gate | | pictures | captions | also measured |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
     for form, scores in report["scores"]["forms"].items():
-        figures = ", ".join(f"{name.replace('_', ' ')} {told(name, value)}" for name, value in scores["figures"].items())
+        figures = ", ".join(
+            f"{name.replace('_', ' ')} {told(name, value)}" for name, value in scores["figures"].items()
+        )
         captions = f"{scores['captions']}{', held out' if scores['held_out'] else ''}"
         verdict = "passes" if scores["passes"] else "**experimental**"
-        right = percent(scores["right"])
-        lines.append(
-            f"| {NAMES[form]} | {right} | {percent(scores['gate'])} | {verdict} | {scores['n']} | {captions} | {figures} |"
+        cells = (
+            NAMES[form],
+            percent(scores["right"]),
+            percent(scores["gate"]),
+            verdict,
+            scores["n"],
+            captions,
+            figures,
         )
+        lines.append(f"| {' | '.join(map(str, cells))} |")
     lines += [
         "",
-        f"`{report['command']}`: sampler {report['sampler']}, {report['steps']} steps, guidance {report['guidance']}, "
-        f"seed {report['seed']}, the base model's 64x64 pictures. The classifier names {percent(classifier['top_1'])} of "
-        f"{classifier['n']:,} clean crops right (top-5 {percent(classifier['top_5'])}).",
+        f"`{report['command']}`, seed {report['seed']}, the base model's 64x64 pictures.",
+        (
+            f"The classifier names {percent(classifier['top_1'])} of {classifier['n']:,} clean crops right "
+            f"(top-5 {percent(classifier['top_5'])})."
+        ),
         "",
     ]
     for form, scores in report["scores"]["forms"].items():

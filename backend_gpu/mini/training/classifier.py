@@ -1,5 +1,6 @@
 """The evaluation's instrument for objects: a small network that names what a crop shows, trained on renders only."""
 
+import itertools
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -51,7 +52,7 @@ class CropClassifier(nn.Module):
         super().__init__()
         self.names = [*concepts, NOTHING]
         widths = (3, 32, 64, 128, 192)
-        blocks = [conv_block(before, after) for before, after in zip(widths, widths[1:], strict=False)]
+        blocks = [conv_block(before, after) for before, after in itertools.pairwise(widths)]
         self.layers = nn.Sequential(*blocks, nn.Flatten(), nn.Dropout(0.2), nn.Linear(192 * 4, len(self.names)))
 
     def forward(self, crops: Tensor) -> Tensor:
@@ -86,7 +87,9 @@ def object_crops(picture: Image8, scene: Scene) -> list[Image8]:
 def crop(image: Image.Image, x: float, y: float, size: float) -> Image.Image:
     """Cut out the square around (x, y) that a glyph of that size needs; all are shares of the picture's side."""
     half = size * CROP_MARGIN / 2
-    left, top, right, bottom = (min(max(0.0, edge), 1.0) * image.width for edge in (x - half, y - half, x + half, y + half))
+    left, top, right, bottom = (
+        min(max(0.0, edge), 1.0) * image.width for edge in (x - half, y - half, x + half, y + half)
+    )
     return image.resize((CROP_SIDE, CROP_SIDE), Image.Resampling.BILINEAR, (left, top, right, bottom))
 
 
@@ -103,7 +106,7 @@ def clean_crops(vocabulary: Vocabulary, number: int, rng: random.Random) -> tupl
 
 
 def training_crops(vocabulary: Vocabulary, number: int, rng: random.Random) -> tuple[Tensor, list[str]]:
-    """Crops (N, 3, 32, 32) in [-1, 1] of renders in all styles, shifted, blurred and noised a little, and their names."""
+    """Crops (N, 3, 32, 32) in [-1, 1] of renders in all styles, slightly shifted, blurred and noised; their names."""
     crops: list[Image8] = []
     names: list[str] = []
     while len(crops) < number:

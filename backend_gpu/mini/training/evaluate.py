@@ -102,7 +102,9 @@ def model_painter(pipeline: Pipeline, sampling: Sampling, guidance_scale: float)
     """Paint by the model, without its upsampler."""
 
     def paint(trials: Sequence[Trial]) -> Image8:
-        asked = [Picture(prompt=trial.scene.caption(), seed=trial.seed, guidance_scale=guidance_scale) for trial in trials]
+        asked = [
+            Picture(prompt=trial.scene.caption(), seed=trial.seed, guidance_scale=guidance_scale) for trial in trials
+        ]
         return pipeline.generate(asked, sampling)
 
     return paint
@@ -152,7 +154,9 @@ class Judge:
             return Verdict(form=form, value=value, concept=asked[0], is_right=is_right, figures=figures)
 
         if form == "style":
-            return [verdict(scene.style, style_of(picture, scene, self.vocabulary) == scene.style, object=found == asked)]
+            return [
+                verdict(scene.style, style_of(picture, scene, self.vocabulary) == scene.style, object=found == asked)
+            ]
         if form == "tint":
             is_tint = tint_of(picture, scene, self.vocabulary) == scene.tint
             return [verdict(scene.tint, is_tint and found == asked, object=found == asked, colour=is_tint)]
@@ -197,7 +201,9 @@ def evaluate(vocabulary: Vocabulary, classifier: CropClassifier, paint: Painter,
 
 def score(verdicts: Sequence[Verdict], trials: dict[Form, list[Trial]]) -> Scores:
     """Add up the verdicts and hold them against the gates."""
-    forms = {form: score_form([verdict for verdict in verdicts if verdict.form == form], trials[form]) for form in GATES}
+    forms = {
+        form: score_form([verdict for verdict in verdicts if verdict.form == form], trials[form]) for form in GATES
+    }
     single = [verdict for verdict in verdicts if verdict.form == "one"]
     concepts = shares((verdict.concept, verdict.is_right) for verdict in single)
     return Scores(

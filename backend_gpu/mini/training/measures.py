@@ -45,20 +45,24 @@ def frame(picture: Image8 | Float) -> Float:
     return np.asarray(picture[is_frame], np.float32)
 
 
+def mean_frame(pictures: list[Image8]) -> Float:
+    """The frame of the pictures' mean."""
+    return frame(np.stack(pictures).mean(0, dtype=np.float32))
+
+
 def ground_frames(vocabulary: Vocabulary, side: int) -> dict[str, Float]:
     """The mean frame of each place and, as what a place may be taken for, of each background colour."""
     rng = random.Random(0)
     frames: dict[str, Float] = {}
     for place in vocabulary.scenes:
-        frames[place] = frame(np.mean([draw_place(place, side, rng) for _ in range(GROUND_RENDERS)], 0, np.float32))
+        frames[place] = mean_frame([draw_place(place, side, rng) for _ in range(GROUND_RENDERS)])
     for colour in ("", *vocabulary.colours):
-        renders = [draw_plain(colour, vocabulary, side, rng) for _ in range(GROUND_RENDERS)]
-        frames[colour] = frame(np.mean(renders, 0, np.float32))
+        frames[colour] = mean_frame([draw_plain(colour, vocabulary, side, rng) for _ in range(GROUND_RENDERS)])
     return frames
 
 
 def tint_of(picture: Image8, scene: Scene, vocabulary: Vocabulary) -> str:
-    """The colour whose render of this scene has the nearest mean colour inside the object; "" for the untouched glyph."""
+    """The colour whose render of this scene has the nearest mean inside the object; "" for the untouched glyph."""
     side = len(picture)
     inside = object_mask(scene, side)
     candidates = {

@@ -132,7 +132,7 @@ class Batches:
 
 def to_signed(pictures: Image8) -> Tensor:
     """uint8 (N, H, W, 3) as float32 (N, 3, H, W) in [-1, 1]."""
-    return torch.from_numpy(pictures).permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
+    return torch.from_numpy(pictures).permute(0, 3, 1, 2).float().contiguous().div_(127.5).sub_(1)
 
 
 def x_start_loss(output: Tensor, x_start: Tensor, alpha_bar: Tensor) -> Tensor:

@@ -1,11 +1,22 @@
 from dataclasses import replace
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 import torch
 
-from backend_gpu.glide.config import TextConfig, UNetConfig
-from backend_gpu.glide.pipeline import Known, Picture, Pipeline, Progress, Sampling, as_eps, to_signed, to_uint8
+from backend_gpu.glide.config import Prediction, TextConfig, UNetConfig
+from backend_gpu.glide.pipeline import (
+    Known,
+    Picture,
+    Pipeline,
+    Progress,
+    SamplerName,
+    Sampling,
+    as_eps,
+    to_signed,
+    to_uint8,
+)
 from backend_gpu.glide.schedule import alpha_bar_at, alpha_bars
 from backend_gpu.glide.tokenizer import WordTokenizer
 from backend_gpu.glide.unet import UNet
@@ -23,7 +34,7 @@ BASE = UNetConfig(
 )
 UPSAMPLER = replace(BASE, image_size=256, in_channels=6, patch_size=16, noise_schedule="linear")
 QUICK = Sampling(steps=3, upsample_steps=2)
-SAMPLERS = ("ddpm", "ddim", "dpmpp_2m")
+SAMPLERS = get_args(SamplerName)
 
 
 def random_unet(config: UNetConfig, seed: int) -> UNet:
@@ -47,7 +58,7 @@ def inpainting() -> Pipeline:
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_a_picture_does_not_depend_on_its_batch(pipeline: Pipeline, sampler: str) -> None:
+def test_a_picture_does_not_depend_on_its_batch(pipeline: Pipeline, sampler: SamplerName) -> None:
     sampling = replace(QUICK, sampler=sampler)
     pictures = [
         Picture(prompt="red apple", seed=7),
@@ -63,7 +74,7 @@ def test_a_picture_does_not_depend_on_its_batch(pipeline: Pipeline, sampler: str
 @pytest.mark.parametrize(
     "changed", [{"prompt": "dog"}, {"seed": 8}, {"guidance_scale": 6.0}, {"negative_prompt": "dog"}]
 )
-def test_every_part_of_a_request_changes_the_picture(pipeline: Pipeline, changed: dict[str, str]) -> None:
+def test_every_part_of_a_request_changes_the_picture(pipeline: Pipeline, changed: dict[str, Any]) -> None:
     picture = Picture(prompt="red apple", seed=7)
     before, after = pipeline.generate([picture, replace(picture, **changed)], replace(QUICK, upscale=False))
     assert np.abs(before.astype(int) - after).max() > 1
@@ -118,7 +129,7 @@ def test_the_text_is_read_once_per_different_prompt(pipeline: Pipeline, monkeypa
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
-def test_inpainting_keeps_the_known_pixels_and_draws_the_others(inpainting: Pipeline, sampler: str) -> None:
+def test_inpainting_keeps_the_known_pixels_and_draws_the_others(inpainting: Pipeline, sampler: SamplerName) -> None:
     painted = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8).repeat(16, 0).repeat(16, 1)
     mask = np.ones((256, 256), bool)
     mask[64:192, 64:192] = False
@@ -167,7 +178,8 @@ def test_v_and_x_start_mean_the_same_noise_as_eps(t: float) -> None:
     x_start, eps = (torch.randn(1, 3, 8, 8, generator=generator, dtype=torch.float64) for _ in range(2))
     x_t = alpha_bar**0.5 * x_start + (1 - alpha_bar) ** 0.5 * eps
     v = alpha_bar**0.5 * eps - (1 - alpha_bar) ** 0.5 * x_start
-    for prediction, value in (("eps", eps), ("v", v), ("x_start", x_start)):
+    meant: dict[Prediction, torch.Tensor] = {"eps": eps, "v": v, "x_start": x_start}
+    for prediction, value in meant.items():
         torch.testing.assert_close(as_eps(value, x_t, alpha_bar, replace(BASE, prediction=prediction)), eps)
 
 
