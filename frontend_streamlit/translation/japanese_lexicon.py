@@ -25,6 +25,7 @@ class Kind(Enum):
     PARTICLE = auto()
     FILLER = auto()
     DECORATION = auto()
+    NEGATION = auto()
     NOT_A_NAME = auto()  # a known word that only looks as if it contained a name
     BREAK = auto()
     SPACE = auto()
@@ -105,6 +106,24 @@ def fold_kana(text: str) -> str:
     return "".join(chr(ord(char) - 0x60) if "ァ" <= char <= "ヶ" else char for char in text)
 
 
+def script_of(char: str) -> str:
+    """One of kanji, hiragana, katakana, latin, digit, space, break, symbol."""
+    if "ぁ" <= char <= "ゟ":
+        return "hiragana"
+    if "ァ" <= char <= "ヿ" and char != "・":
+        return "katakana"
+    if "一" <= char <= "鿿" or "㐀" <= char <= "䶿" or char in "々〇":
+        return "kanji"
+    category = unicodedata.category(char)
+    if category == "Nd":
+        return "digit"
+    if category[0] in "LM" and category != "Me":
+        return "latin"
+    if category[0] == "Z":
+        return "space" if char not in "\u2028\u2029" else "break"
+    return "break" if category[0] in "PC" and char != "\u200d" else "symbol"
+
+
 def japanese_names(row: dict[str, str]) -> list[str]:
     """Names and spellings in one row of the table of concepts."""
     return [name for name in row["japanese"].split("、") if name]
@@ -123,6 +142,9 @@ def _grammar_words(grammar: dict[str, Any]) -> Iterator[tuple[str, Meaning]]:
         for row in grammar[section]:
             for word in row["japanese"]:
                 yield word, Meaning(kind, row["english"])
+    for section, kind in (("colour", Kind.COLOUR), ("scene", Kind.SCENE), ("style", Kind.STYLE)):
+        for row in grammar[section]:
+            yield row["english"], Meaning(kind, row["english"])
     for row in grammar["style"]:
         for word in row["japanese"]:
             for suffix in ("", *own["style_suffixes"]):
@@ -132,8 +154,10 @@ def _grammar_words(grammar: dict[str, Any]) -> Iterator[tuple[str, Meaning]]:
             yield word, Meaning(Kind.NUMBER, str(row["number"]))
     for section, kind in (
         ("not_names", Kind.NOT_A_NAME),
+        ("negations", Kind.NEGATION),
         ("background", Kind.BACKGROUND),
         ("particles", Kind.PARTICLE),
+        ("spaced_particles", Kind.PARTICLE),
         ("fillers", Kind.FILLER),
         ("prefixes", Kind.PREFIX),
         ("noun_suffixes", Kind.NOUN_SUFFIX),

@@ -2,20 +2,22 @@
 
 from collections.abc import Iterator
 
-from frontend_streamlit.translation.japanese_lexicon import Kind
-from frontend_streamlit.translation.japanese_segments import Token, script_of
+from frontend_streamlit.translation.japanese_lexicon import Kind, script_of
+from frontend_streamlit.translation.japanese_segments import Token
 
 
 def settle_readings(tokens: list[Token]) -> Iterator[Token]:
     """The same tokens, those with several readings reduced to the one that their neighbours suggest."""
-    named = {token.value for token in tokens if token.kind is Kind.NOUN and not _is_symbol(token)}
+    named = {token.value for token in tokens if token.kind is Kind.NOUN and not is_symbol(token)}
     for place, token in enumerate(tokens):
         kinds = {meaning.kind for meaning in token.meanings}
         if Kind.NOUN not in kinds:
             yield token
         elif Kind.COLOUR in kinds and _is_attribute(tokens[place + 1 : place + 4]):
             yield token.meant_as(Kind.COLOUR)
-        elif _is_symbol(token) and _only_decorates(tokens, place, named):
+        elif Kind.FILLER in kinds and place and tokens[place - 1].kind is Kind.NOUN:
+            yield token.meant_as(Kind.FILLER)  # 猫あり; ありと猫: an ant
+        elif is_symbol(token) and _only_decorates(tokens, place, named):
             yield token.meant_as(Kind.DECORATION)
         else:
             yield token.meant_as(Kind.NOUN)
@@ -29,17 +31,22 @@ def _is_attribute(following: list[Token]) -> bool:
     return kinds[:1] in ([Kind.NOUN], [Kind.BACKGROUND], [Kind.PREFIX])
 
 
-def _is_symbol(token: Token) -> bool:
+def is_symbol(token: Token) -> bool:
+    """Whether the token is an emoji or another sign."""
     return all(script_of(char) == "symbol" for char in token.surface)
 
 
 def _only_decorates(tokens: list[Token], place: int, named: set[str]) -> bool:
-    """りんご🍎 and 描いて❤: a symbol that follows words without a particle, and names nothing new."""
+    """りんご🍎, 猫3匹🐱 and 描いて❤: a symbol that follows words without a particle, and names nothing new."""
     token = tokens[place]
     before = next(
         (other for other in reversed(tokens[max(place - 3, 0) : place]) if other.kind is not Kind.SPACE), None
     )
     is_linked = bool(tokens[place + 1 : place + 2]) and tokens[place + 1].kind is Kind.PARTICLE
-    if before is None or is_linked or before.kind in (Kind.PARTICLE, Kind.COLOUR, Kind.NUMBER):
+    if before is None or before.kind in (Kind.PARTICLE, Kind.COLOUR):
+        return False
+    if token.value in named and (before.kind is Kind.NUMBER or before.value == token.value):
+        return True
+    if is_linked or before.kind is Kind.NUMBER:
         return False
     return token.value in named or any(meaning.kind is Kind.DECORATION for meaning in token.meanings)

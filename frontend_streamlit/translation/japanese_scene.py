@@ -6,11 +6,13 @@ Every step either gives a word a role or reports it as unknown; none is dropped.
 from dataclasses import dataclass, field
 
 from frontend_streamlit.translation.japanese_lexicon import Kind
-from frontend_streamlit.translation.japanese_readings import settle_readings
+from frontend_streamlit.translation.japanese_negations import join_negated
+from frontend_streamlit.translation.japanese_readings import is_symbol, settle_readings
 from frontend_streamlit.translation.japanese_segments import Token
 
 _SILENT = frozenset({Kind.SPACE, Kind.FILLER, Kind.DECORATION, Kind.PREFIX, Kind.NOUN_SUFFIX})
 _UNKNOWN = frozenset({Kind.UNKNOWN, Kind.NOT_A_NAME})
+_OF = ("の", "な", "をした", "をしている", "をしてる")  # between a colour and its noun
 _REACH = 12  # words between a colour and its noun
 _OPPOSITE = {"to the left of": "to the right of", "above": "below"}
 _OPPOSITE |= {b: a for a, b in _OPPOSITE.items()}
@@ -55,15 +57,15 @@ def read_scene(tokens: list[Token]) -> Scene:
 
 class _Reader:
     def __init__(self, tokens: list[Token]) -> None:
-        self.words = [word for word in settle_readings(tokens) if word.kind not in _SILENT]
+        self.words = [word for word in settle_readings(join_negated(tokens)) if word.kind not in _SILENT]
         self.scene = Scene()
-        self.things = {
-            place: Thing(word.value, place) for place, word in enumerate(self.words) if word.kind is Kind.NOUN
-        }
+        self.things: dict[int, Thing] = {}  # by the place of every mention
+        for place in self.places_of(Kind.NOUN):
+            self.read_noun(place)
         self.used: set[int] = set()  # places of colours that the background took
 
     def read(self) -> Scene:
-        self.scene.things = list(self.things.values())
+        self.scene.things = [thing for place, thing in self.things.items() if thing.place == place]
         for place in self.places_of(Kind.BACKGROUND):
             self.read_background(place)
         for place in self.places_of(Kind.COLOUR):
@@ -103,6 +105,25 @@ class _Reader:
     def report(self, place: int, last: int | None = None) -> None:
         end = self.words[place if last is None else last].end
         self.scene.unknown_spans.append((self.words[place].start, end))
+
+    # Things: 🐱🐱 are two; in 猫の絵。猫は白い the second cat is the first
+
+    def read_noun(self, place: int) -> None:
+        word = self.words[place]
+        if place - 1 in self.things and is_symbol(word) and self.words[place - 1].surface == word.surface:
+            thing = self.things[place - 1]
+            thing.number, thing.has_number = thing.number + 1, True
+        else:
+            thing = self.mentioned_again(place) or Thing(word.value, place)
+        self.things[place] = thing
+
+    def mentioned_again(self, place: int) -> Thing | None:
+        """The earlier thing that a clause takes up (猫は...) or that makes the noise of its own name (犬がわんわん)."""
+        is_topic = self.ends_clause(place - 1) and self.is_particle(place + 1, "は")
+        is_noise = self.is_particle(place - 1, "が") and not self.is_particle(place + 1)
+        if not is_topic and not is_noise:
+            return None
+        return next((thing for thing in self.things.values() if thing.noun == self.words[place].value), None)
 
     # Background: 青い背景, 青を背景に, 背景は青, 夜空を背景に
 
@@ -159,7 +180,7 @@ class _Reader:
                     return ahead
             elif kind is Kind.PARTICLE:
                 links_colours = self.is_particle(ahead, "と", "や") and self.kind(ahead + 1) is Kind.COLOUR
-                if not links_colours and not self.is_particle(ahead, "の", "な"):
+                if not links_colours and not self.is_particle(ahead, *_OF):
                     return None
             elif kind not in (Kind.NUMBER, Kind.STYLE, Kind.COLOUR):
                 return None
@@ -217,16 +238,18 @@ class _Reader:
     def relate(self, subject: int, position: int, reference: int) -> None:
         """Note a relation; English can say one about each thing."""
         told = {thing.place for relation in self.scene.relations for thing in (relation.subject, relation.reference)}
-        if subject == reference or {subject, reference} & told:
-            self.report(position)
-            return
         relation = Relation(self.things[subject], self.words[position].value, self.things[reference])
-        self.scene.relations.append(relation)
+        if relation.subject is relation.reference or {relation.subject.place, relation.reference.place} & told:
+            self.report(position)
+        else:
+            self.scene.relations.append(relation)
 
     def subject_of(self, position: int, reference: int) -> int | None:
         """What is on that side of the reference: the topic of the clause, else what follows, else what came before."""
         ahead = [p for p in self.things if p > position]
         in_clause = self.things_in_clause(position)
+        if self.is_particle(position + 1, "で"):  # 木の下で本を読む猫: the cat is there
+            in_clause.sort(key=lambda place: self.is_particle(place + 1, "を"))
         earlier = [p for p in self.things if p < reference and not self.is_particle(p + 1, "の")]
         if self.is_particle(position + 1, "の", "での", "からの") and ahead:
             return ahead[0]
@@ -236,7 +259,8 @@ class _Reader:
     def is_topic(self, place: int, reference: int) -> bool:
         if not self.is_particle(place + 1, "は", "が", "も", "を"):
             return False
-        return not any(self.kind(p) is Kind.BREAK for p in range(place + 3, reference))
+        pauses = self.words[place + 2].start == self.words[place + 1].end  # 犬は、家の左に
+        return not any(self.kind(p) is Kind.BREAK for p in range(place + 2 + pauses, reference))
 
     def thing_on_side(self, position: int) -> int | None:
         """左に犬, 左は犬, 犬が左, 犬は左に."""

@@ -7,10 +7,9 @@ Japanese has no spaces, so a name may turn up inside another word. These rules k
 """
 
 import re
-import unicodedata
 from dataclasses import dataclass
 
-from frontend_streamlit.translation.japanese_lexicon import Kind, Lexicon, Meaning
+from frontend_streamlit.translation.japanese_lexicon import Kind, Lexicon, Meaning, script_of
 
 _NUMERAL = re.compile(r"[0-9]+|[一二三四五六七八九十百]+")
 _TENS = {"十": 10, "百": 100}
@@ -50,24 +49,6 @@ class Token:
 def segment(text: str, lexicon: Lexicon) -> list[Token]:
     """Cut a normalised text into tokens that together cover every character of it."""
     return _Segmenter(text, lexicon).run()
-
-
-def script_of(char: str) -> str:
-    """One of kanji, hiragana, katakana, latin, digit, space, break, symbol."""
-    if "ぁ" <= char <= "ゟ":
-        return "hiragana"
-    if "ァ" <= char <= "ヿ" and char != "・":
-        return "katakana"
-    if "一" <= char <= "鿿" or "㐀" <= char <= "䶿" or char in "々〇":
-        return "kanji"
-    category = unicodedata.category(char)
-    if category == "Nd":
-        return "digit"
-    if category[0] in "LM" and category != "Me":
-        return "latin"
-    if category[0] == "Z":
-        return "space" if char not in "\u2028\u2029" else "break"
-    return "break" if category[0] in "PC" and char != "\u200d" else "symbol"
 
 
 class _Segmenter:
@@ -155,6 +136,8 @@ class _Segmenter:
             return not is_after_unknown and self.may_be_particle(i, j, last)
         if kind is Kind.NOUN_SUFFIX:
             return not is_after_unknown and last is not None and last.kind is Kind.NOUN and last.end == i
+        if kind is Kind.POSITION and is_after_unknown and self.text[i - 1] != "の":
+            return False
         if kind is Kind.POSITION and self.is_hiragana(i, j):
             return last is not None and last.surface == "の" and last.end == i
         if not is_after_unknown:
@@ -195,11 +178,20 @@ class _Segmenter:
             return False
         if kind in _CONTENT and self.is_hiragana(i, j) and self.text.startswith(self.text[i:j], j):
             return False
-        if kind in (Kind.NOUN, Kind.STYLE, Kind.SCENE) and self.text.startswith(self.lexicon.derived_by, j):
-            return self.match_after(i, j, meaning, only_longer_than_one=True) is not None
+        if kind in (Kind.NOUN, Kind.STYLE, Kind.SCENE):
+            suffix = next((suffix for suffix in self.lexicon.derived_by if self.text.startswith(suffix, j)), None)
+            if suffix is not None:
+                following = self.match_after(i, j, meaning)
+                return following is not None and len(following.surface) > len(suffix)
+        if kind is Kind.DECORATION and script == "kanji" and after in ("kanji", "hiragana"):
+            return False  # 笑っている says more than 笑
+        if kind is Kind.NOT_A_NAME and self.is_particle_with_name(i, j):
+            return False
         if after == "hiragana" and self.is_hiragana(i, j) and kind not in (Kind.PARTICLE, Kind.DECORATION):
-            is_long_name = kind is Kind.NOUN and j - i > 2
+            is_long_name = kind in (Kind.NOUN, Kind.NEGATION) and j - i > 2
             return is_long_name or kind is Kind.NOT_A_NAME or self.match_after(i, j, meaning) is not None
+        if kind is Kind.POSITION and j - i == 1 and after == "hiragana":
+            return self.match_after(i, j, meaning) is not None  # 上げる holds no 上
         if kind is Kind.PARTICLE and self.text[i:j] not in _SPLITTING_PARTICLES and after == "hiragana":
             # にもみじ is に, もみじ
             return self.match_after(i, j, meaning) is not None
@@ -214,15 +206,20 @@ class _Segmenter:
             return True
         return following.kind not in (Kind.NOUN, Kind.SCENE, kind)
 
-    def match_after(self, i: int, j: int, meaning: Meaning, *, only_longer_than_one: bool = False) -> Token | None:
+    def is_particle_with_name(self, i: int, j: int) -> bool:
+        """りんごとぶどう holds no とぶ: a particle at i and a name that ends behind j explain more of the text."""
+        if self.text[i] not in _SPLITTING_PARTICLES:
+            return False
+        name = self.match_after(i, i + 1, Meaning(Kind.PARTICLE))
+        return name is not None and name.kind in _CONTENT and name.end > j
+
+    def match_after(self, i: int, j: int, meaning: Meaning) -> Token | None:
         """What would follow text[i:j] if that were a word."""
         if j >= len(self.text):
             return None
         self.lookahead += 1
         following = self.match(j, last=Token(self.text[i:j], i, (meaning,)), unknown_start=j)
         self.lookahead -= 1
-        if following is None or (only_longer_than_one and len(following.surface) == 1):
-            return None
         return following
 
     def is_hiragana(self, i: int, j: int) -> bool:
@@ -268,7 +265,7 @@ class _Segmenter:
         run = self.text[start:end]
         for tail in (*self.lexicon.copulas, *self.lexicon.particles):
             rest = len(run) - len(tail)
-            if rest < 1 or tail == "な" or not run.endswith(tail):
+            if rest < 1 or tail in ("な", "って") or not run.endswith(tail):
                 continue
             ends_in_kana = self.scripts[start + rest - 1] == "hiragana"
             is_sure = tail == "を" or tail in self.lexicon.copulas

@@ -4,9 +4,9 @@ from functools import cached_property
 from pathlib import Path
 
 from frontend_streamlit.translation import Translation
-from frontend_streamlit.translation.japanese_lexicon import Lexicon, normalise
+from frontend_streamlit.translation.japanese_lexicon import Lexicon, normalise, script_of
 from frontend_streamlit.translation.japanese_scene import Relation, Scene, Thing, read_scene
-from frontend_streamlit.translation.japanese_segments import script_of, segment
+from frontend_streamlit.translation.japanese_segments import segment
 
 DEFAULT_DATA_DIR = Path(__file__).resolve().parents[2] / "backend_gpu" / "mini"
 

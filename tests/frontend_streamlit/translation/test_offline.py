@@ -135,9 +135,19 @@ def test_every_position_relates_two_things() -> None:
             assert _understood(f"家の{spelling}に犬") == f"a dog {row['english']} a house", spelling
 
 
-@pytest.mark.parametrize("text", ["a red apple on a blue background", "  A cat!\n", "naïve café, 3 dogs", "ａ ｃａｔ"])
+@pytest.mark.parametrize(
+    "text",
+    ["a red apple on a blue background", "  A cat!\n", "naïve café, 3 dogs", "ａ ｃａｔ", 'TWO Dogs & 1 UFO: "Wow"?'],
+)
 def test_english_passes_through_unchanged(text: str) -> None:
     assert TRANSLATOR.translate(text) == Translation(source=text, english=text, translator="offline")
+
+
+def test_a_caption_passes_through_unchanged() -> None:
+    for row in SENTENCES:
+        if row["english"]:
+            translation = TRANSLATOR.translate(row["english"])
+            assert (translation.english, translation.unknown_words) == (row["english"], ())
 
 
 @pytest.mark.parametrize("text", ["", "   ", "\n", "。、！", "描いてください"])
@@ -202,6 +212,20 @@ def test_nothing_is_silently_dropped() -> None:
             else:
                 values = {m.value for m in token.meanings if m.kind in (Kind.COLOUR, Kind.POSITION)}
                 assert values & set(told), (text, token)
+
+
+def test_any_characters_are_translated_without_an_error() -> None:
+    random_source = random.Random(0)
+    likely = [
+        *map(chr, range(0x3041, 0x30FF)),
+        *"猫犬赤青背景三匹左右上下の夜海なし以外🐱❤\ufe0f\u200d、。 \n\t3３ｱﾞaＡ\u0301\x00",
+    ]
+    for _ in range(1000):
+        any_character = chr(
+            random_source.choice([random_source.randrange(0xD800), random_source.randrange(0xE000, 0x20000)])
+        )
+        text = "".join(random_source.choice([*likely, any_character]) for _ in range(random_source.randrange(40)))
+        assert TRANSLATOR.translate(text).source == text
 
 
 def test_a_very_long_text_is_translated_in_time_that_grows_with_its_length() -> None:
