@@ -132,6 +132,8 @@ class _Reader:
         after = place + 1
         while self.is_particle(after) or (after == place + 1 and self.kind(after) is Kind.BREAK):
             after += 1
+        if self.kind(after) in _UNKNOWN and self.kind(after + 1) is Kind.COLOUR:
+            after += 1  # 背景は薄いピンク
         if self.kind(before) is Kind.COLOUR and before not in self.used:
             self.take_background(place, before)
         elif self.kind(after) is Kind.COLOUR and not self.colours_a_noun(place, after):
