@@ -75,44 +75,42 @@ def draw_and_write(translation: Translation, name: ModelName, settings: Settings
     started_at = time.perf_counter()
     from tqdm import tqdm  # torch and what needs it are imported here: bad input is told at once
 
-    from backend_gpu.engine.local import open_model
-    from backend_gpu.gallery import PictureRecord, encode_png, write_picture
-    from backend_gpu.glide.pipeline import Picture, Progress
+    from backend_gpu.engine import StepReport
+    from backend_gpu.engine.local import open_engine
+    from backend_gpu.gallery import encode_png, write_picture
+    from backend_gpu.jobs.job import JobRequest
 
-    model = open_model(name, settings)
-    if unknown := model.unknown_words(translation.english):
-        print(f"the model {model.name} was not trained on: {', '.join(unknown)}", file=sys.stderr)
+    engine = open_engine(name, settings.device, settings.data_dir)
+    info = engine.info
+    if unknown := engine.check_prompt(translation.english):
+        print(f"the model {info.model} was not trained on: {', '.join(unknown)}", file=sys.stderr)
     loaded_at = time.perf_counter()
-    pictures = [
-        Picture(prompt=translation.english, seed=(seed + index) % (MAX_SEED + 1), guidance_scale=model.guidance_scale)
-        for index in range(len(paths))
-    ]
+    request = JobRequest(
+        prompt=translation.english,
+        source_prompt=translation.source,
+        translator=translation.translator,
+        owner="",
+        seed=seed,
+        n=len(paths),
+        guidance_scale=info.guidance_scale,
+        steps=info.steps,
+        upsample_steps=info.upsample_steps,
+        sampler=info.sampler,
+        upscale=True,
+        model=info.model,
+    )
     ended_at = {}
-    with tqdm(total=model.sampling.steps + model.sampling.upsample_steps, unit="step", leave=False) as bar:
+    with tqdm(total=request.steps + request.upsample_steps, unit="step", leave=False) as bar:
 
-        def on_progress(progress: Progress) -> None:
-            bar.set_description(progress.stage)
+        def on_step(report: StepReport) -> None:
+            bar.set_description(report.stage)
             bar.update()
-            ended_at[progress.stage] = time.perf_counter()
+            ended_at[report.stage] = time.perf_counter()
 
-        pixels = model.pipeline.generate(pictures, model.sampling, on_progress)
-    for path, picture, image in zip(paths, pictures, pixels, strict=True):
-        record = PictureRecord(
-            prompt=picture.prompt,
-            source_prompt=translation.source,
-            translator=translation.translator,
-            negative_prompt=picture.negative_prompt,
-            seed=picture.seed,
-            guidance_scale=picture.guidance_scale,
-            steps=model.sampling.steps,
-            upsample_steps=model.sampling.upsample_steps,
-            sampler=model.sampling.sampler,
-            upscale=model.sampling.upscale,
-            model=model.name,
-            model_hash=model.hash,
-        )
-        write_picture(path, encode_png(image, record))
-        print(f"{path}  seed {picture.seed}")
+        pixels = engine.generate(request.drawings(), request.batch_settings(), on_step)
+    for index, (path, picture) in enumerate(zip(paths, pixels, strict=True)):
+        write_picture(path, encode_png(picture, request.record(index, info.model_hash)))
+        print(f"{path}  seed {request.seed_of(index)}")
     written_at = time.perf_counter()
     stages = {
         "load": loaded_at - started_at,

@@ -11,3 +11,55 @@ class InvalidRequest(BackendError):
 
 class CheckpointError(BackendError):
     """Model weights are missing, broken or could not be fetched; the message says what to do."""
+
+
+class JobNotFound(BackendError):
+    """There is no such job, or no such picture of it."""
+
+
+class InvalidTransition(BackendError):
+    """A job is not in the state that a change starts from."""
+
+
+class QueueFull(BackendError):
+    """No more jobs can be taken for now."""
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class RateLimited(BackendError):
+    """An owner has asked for as much as is allowed for now."""
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class IdempotencyConflict(BackendError):
+    """An idempotency key came again with another request."""
+
+
+class ContentRefused(BackendError):
+    """The prompt has a term of the operator's blocklist."""
+
+
+class ModelLoading(BackendError):
+    """The model can't draw yet."""
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class StorageUnavailable(BackendError):
+    """The data folder can't be written to; nothing was accepted."""
+
+
+class GalleryUnavailable(BackendError):
+    """The gallery does not answer or can't be written to."""
+
+
+class OutOfMemory(BackendError):
+    """The device's memory does not suffice for a batch."""

@@ -1,16 +1,23 @@
-"""The gallery's file format: a PNG that holds everything needed to make it again."""
+"""The gallery: PNG files that hold everything needed to make them again, in a folder or a bucket."""
 
 import io
 import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from uuid import uuid4
 
+import fsspec
 import numpy as np
+from fsspec.implementations.local import LocalFileSystem
 from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 
-from backend_gpu.errors import BackendError
+from backend_gpu.errors import BackendError, GalleryUnavailable
 
 SAMPLER_NAMES = {"ddpm": "DDPM", "ddim": "DDIM", "dpmpp_2m": "DPM++ 2M"}  # as other programs write them
 
@@ -68,10 +75,62 @@ def write_picture(path: Path, png: bytes) -> None:
     Raises:
         BackendError: there is no such folder, or it can't be written to.
     """
-    temporary = path.with_name(f".{path.name}.new")
+    temporary = path.with_name(f".{path.name}.{uuid4().hex}.new")
     try:
-        temporary.write_bytes(png)
+        with temporary.open("wb") as file:
+            file.write(png)
+            file.flush()
+            os.fsync(file.fileno())  # else a power cut after the renaming could leave a hole
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise BackendError(f"can't write {path}: {error.strerror}") from error
+
+
+def picture_name(created_at: float, job_id: str, index: int) -> str:
+    """A picture's file name: the time (UTC) first, so that names sort by age."""
+    return f"{datetime.fromtimestamp(created_at, UTC):%Y%m%dT%H%M%S}_{job_id}_{index}.png"
+
+
+class Gallery:
+    """`<root>/<owner>/<name>`; the root is a folder or what fsspec opens, such as gs://bucket/folder."""
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+
+    def write(self, owner: str, name: str, png: bytes) -> None:
+        """Put a picture there, whole or not at all; writing it again changes nothing.
+
+        Raises:
+            GalleryUnavailable: it can't be written.
+        """
+        with self._access() as (files, root):
+            path = f"{root}/{owner}/{name}"
+            if isinstance(files, LocalFileSystem):
+                Path(path).parent.mkdir(parents=True, exist_ok=True)
+                write_picture(Path(path), png)
+            else:
+                files.pipe_file(path, png)  # an object appears when it is complete
+
+    def read(self, owner: str, name: str) -> bytes | None:
+        """A picture; None if there is none of that name.
+
+        Raises:
+            GalleryUnavailable: it can't be read.
+        """
+        with self._access() as (files, root):
+            try:
+                content: bytes = files.cat_file(f"{root}/{owner}/{name}")
+            except FileNotFoundError:
+                return None
+            return content
+
+    @contextmanager
+    def _access(self) -> Iterator[tuple[fsspec.AbstractFileSystem, str]]:
+        """The file system and the root on it; what either raises becomes GalleryUnavailable."""
+        try:
+            yield fsspec.core.url_to_fs(self.root)
+        except Exception as error:  # each file system has errors of its own
+            raise GalleryUnavailable(
+                f"the gallery {self.root} can't be used ({error}): check the path and rights"
+            ) from error

@@ -1,8 +1,9 @@
 """Settings of the backend, from the environment (`BACKEND_…`)."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
+from pydantic import Field, PositiveFloat, PositiveInt, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 ModelName = Literal["mini", "glide"]
@@ -13,6 +14,31 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="BACKEND_")
 
-    data_dir: Path = Path("data")  # downloaded and converted checkpoints lie in its folder `models`
-    model: ModelName = "mini"
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    host: Annotated[str, Field(description="address to listen on; any but loopback needs a token")] = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535, description="port to listen on; 0 takes a free one")] = 8000
+    token: Annotated[SecretStr, Field(description="bearer token that callers must send; empty: none")] = SecretStr("")
+    data_dir: Annotated[Path, Field(description="folder of the queue, finished pictures and checkpoints")] = Path(
+        "data"
+    )
+    gallery: Annotated[str, Field(description="folder or gs:// URL of the gallery; empty: gallery in data_dir")] = ""
+    model: Annotated[ModelName, Field(description="mini (embedded) or glide (OpenAI's checkpoints)")] = "mini"
+    device: Annotated[Literal["auto", "cpu", "cuda"], Field(description="what to compute on")] = "auto"
+    max_queued_jobs: Annotated[PositiveInt, Field(description="jobs that may wait at once")] = 100
+    max_jobs_per_owner: Annotated[PositiveInt, Field(description="jobs of one owner that may wait or run at once")] = 20
+    quota_pictures: Annotated[PositiveInt, Field(description="pictures that one owner may ask for per window")] = 500
+    quota_window_s: Annotated[PositiveInt, Field(description="length of that window, seconds")] = 3600
+    max_batch_pictures: Annotated[PositiveInt, Field(description="pictures drawn together")] = 8
+    max_attempts: Annotated[PositiveInt, Field(description="process deaths after which a job has failed")] = 2
+    keep_jobs_s: Annotated[PositiveFloat, Field(description="seconds that an ended job can be read; pictures stay")] = (
+        86400
+    )
+    grace_s: Annotated[PositiveFloat, Field(description="seconds that a running batch has after SIGTERM")] = 20
+    blocklist: Annotated[Path | None, Field(description="file of refused terms, one a line; # starts a comment")] = None
+    public_url: Annotated[
+        str, Field(description="address under which callers reach this service, for picture URLs")
+    ] = ""
+
+    @property
+    def gallery_root(self) -> str:
+        """Where finished pictures go."""
+        return self.gallery or str(self.data_dir / "gallery")

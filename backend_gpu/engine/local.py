@@ -1,40 +1,32 @@
-"""Models opened in this process."""
+"""The engine that draws in this process."""
 
 import hashlib
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
 
-from backend_gpu.errors import BackendError, InvalidRequest
+from backend_gpu.engine import Drawing, EngineInfo, OnStep, Pixels, Settings, StepReport
+from backend_gpu.errors import BackendError, InvalidRequest, OutOfMemory
 from backend_gpu.glide.acceleration import accelerate, best_dtype
 from backend_gpu.glide.checkpoint import open_published, read_metadata
-from backend_gpu.glide.pipeline import Pipeline, Sampling
+from backend_gpu.glide.pipeline import Picture, Pipeline, Progress, Sampling, to_uint8
 from backend_gpu.glide.tokenizer import BytePairTokenizer, WordTokenizer
 from backend_gpu.mini.model import WEIGHTS, open_mini
-from backend_gpu.settings import ModelName, Settings
+from backend_gpu.settings import ModelName
 
 # English words that say nothing about what to draw
 FUNCTION_WORDS = frozenset({"a", "an", "and", "the", "of", "on", "in", "at", "to", "background", "style", ","})
 
 
-@dataclass(frozen=True)
-class Model:
-    """A pipeline and how it draws best."""
+class LocalEngine:
+    """A pipeline in this process."""
 
-    name: str  # written into every picture
-    hash: str  # of the weights
-    pipeline: Pipeline
-    sampling: Sampling
-    guidance_scale: float
+    def __init__(self, pipeline: Pipeline, info: EngineInfo) -> None:
+        self.pipeline, self.info = pipeline, info
 
-    def unknown_words(self, prompt: str) -> list[str]:
-        """Words that the model has never seen.
-
-        Raises:
-            InvalidRequest: the prompt is too long for the text encoder, or the model knows nothing of it.
-        """
+    def check_prompt(self, prompt: str) -> list[str]:
+        """See Engine."""
         tokenizer = self.pipeline.tokenizer
         if (count := tokenizer.count(prompt)) > tokenizer.context:
             raise InvalidRequest(f"the prompt has {count} tokens, at most {tokenizer.context}: say it shorter")
@@ -42,35 +34,75 @@ class Model:
             return []
         unknown = tokenizer.unknown(prompt)
         if unknown and set(tokenizer.words(prompt)) - set(unknown) <= FUNCTION_WORDS:
-            raise InvalidRequest(f"the model {self.name} can draw none of this: {', '.join(unknown)}")
+            raise InvalidRequest(f"the model {self.info.model} can draw none of this: {', '.join(unknown)}")
         return unknown
 
+    def generate(self, drawings: Sequence[Drawing], settings: Settings, on_step: OnStep) -> Pixels:
+        """See Engine."""
 
-def open_model(name: ModelName, settings: Settings) -> Model:
+        def report(progress: Progress) -> None:
+            on_step(
+                StepReport(
+                    stage=progress.stage,
+                    step=progress.step,
+                    total_steps=progress.total_steps,
+                    x_start=lambda: to_uint8(progress.x_start),
+                )
+            )
+
+        pictures = [
+            Picture(
+                prompt=drawing.prompt,
+                seed=drawing.seed,
+                guidance_scale=drawing.guidance_scale,
+                negative_prompt=drawing.negative_prompt,
+            )
+            for drawing in drawings
+        ]
+        sampling = Sampling(
+            sampler=settings.sampler,
+            steps=settings.steps,
+            upsample_steps=settings.upsample_steps,
+            upscale=settings.upscale,
+        )
+        try:
+            return self.pipeline.generate(pictures, sampling, report)
+        except (torch.OutOfMemoryError, MemoryError) as error:
+            raise OutOfMemory(f"{len(drawings)} pictures do not fit into the memory of {self.info.device}") from error
+
+
+def open_engine(name: ModelName, device_wish: str, data_dir: Path) -> LocalEngine:
     """Open a model, downloading the published one at its first use.
 
     Raises:
         CheckpointError: weights are missing or broken.
         BackendError: the device is not there.
     """
-    device = choose_device(settings.device)
+    device = choose_device(device_wish)
     if name == "mini":
         pipeline = open_mini()
-        weights_hash = sha256(
-            path.read_bytes() for path in (WEIGHTS / "base.safetensors", WEIGHTS / "upsampler.safetensors")
-        )
-        model = Model("kotoe-mini", weights_hash, pipeline, Sampling(steps=20, upsample_steps=4), guidance_scale=2.5)
+        files = (WEIGHTS / "base.safetensors", WEIGHTS / "upsampler.safetensors")
+        model, model_hash = "kotoe-mini", sha256(path.read_bytes() for path in files)
+        upsample_steps, guidance_scale = 4, 2.5
     else:
-        folder, dtype = settings.data_dir / "models", best_dtype(device)
+        folder, dtype = data_dir / "models", best_dtype(device)
         pipeline = Pipeline(
             open_published("base", folder, dtype), open_published("upsample", folder, dtype), BytePairTokenizer()
         )
-        model = Model(
-            "glide", published_hash(folder), pipeline, Sampling(steps=20, upsample_steps=10), guidance_scale=3.0
-        )
+        model, model_hash = "glide", published_hash(folder)
+        upsample_steps, guidance_scale = 10, 3.0
     for unet in (pipeline.base, pipeline.upsampler):
         accelerate(unet.to(device))
-    return model
+    info = EngineInfo(
+        model=model,
+        model_hash=model_hash,
+        device=str(device),
+        steps=20,
+        upsample_steps=upsample_steps,
+        sampler="dpmpp_2m",
+        guidance_scale=guidance_scale,
+    )
+    return LocalEngine(pipeline, info)
 
 
 def choose_device(wish: str) -> torch.device:

@@ -1,4 +1,4 @@
-"""Shapes of the networks: the four published checkpoints, and what a mini model changes."""
+"""Shapes of the networks: the four published checkpoints, and what a mini model changes; names that need no torch."""
 
 import json
 from dataclasses import asdict, dataclass, replace
@@ -6,6 +6,8 @@ from typing import Any, Literal
 
 NoiseSchedule = Literal["squared_cosine", "linear"]
 Prediction = Literal["eps", "v", "x_start"]
+SamplerName = Literal["ddpm", "ddim", "dpmpp_2m"]
+StageName = Literal["base", "upsample"]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import torch
@@ -11,7 +10,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from backend_gpu.glide.config import UNetConfig
+from backend_gpu.glide.config import SamplerName, StageName, UNetConfig
 from backend_gpu.glide.guidance import with_guidance
 from backend_gpu.glide.samplers import (
     Constrain,
@@ -36,8 +35,6 @@ from backend_gpu.glide.schedule import (
 from backend_gpu.glide.tokenizer import Tokenizer
 from backend_gpu.glide.unet import TextContext, UNet
 
-SamplerName = Literal["ddpm", "ddim", "dpmpp_2m"]
-StageName = Literal["base", "upsample"]
 UPSAMPLER_TEMPERATURE = 0.997  # of the upsampler's first noise, as the published samples were made
 FAST27_STEPS = 27  # this many upsampler steps of ddpm or ddim are spaced as GLIDE's fast27
 

@@ -9,7 +9,8 @@ from typing import get_args
 import torch
 
 from backend_gpu.glide.checkpoint import read_metadata
-from backend_gpu.glide.pipeline import Picture, SamplerName, Sampling
+from backend_gpu.glide.config import SamplerName
+from backend_gpu.glide.pipeline import Picture, Sampling
 from backend_gpu.glide.tokenizer import WordTokenizer
 from backend_gpu.glide.unet import UNet
 from backend_gpu.mini.model import WEIGHTS, open_mini, trained_concepts

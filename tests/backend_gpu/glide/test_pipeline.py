@@ -5,13 +5,12 @@ import numpy as np
 import pytest
 import torch
 
-from backend_gpu.glide.config import Prediction, TextConfig, UNetConfig
+from backend_gpu.glide.config import Prediction, SamplerName, TextConfig, UNetConfig
 from backend_gpu.glide.pipeline import (
     Known,
     Picture,
     Pipeline,
     Progress,
-    SamplerName,
     Sampling,
     as_eps,
     to_signed,

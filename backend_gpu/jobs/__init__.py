@@ -1,0 +1,1 @@
+"""The durable queue: jobs, their store, the worker that runs them."""

@@ -1,0 +1,152 @@
+"""What a job is: one prompt that becomes one or more pictures. No torch, no HTTP."""
+
+import re
+import secrets
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from backend_gpu.engine import Drawing, Settings
+from backend_gpu.errors import InvalidRequest
+from backend_gpu.gallery import PictureRecord
+from backend_gpu.glide.config import SamplerName, StageName
+
+JobStatus = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+ENDED: frozenset[JobStatus] = frozenset({"succeeded", "failed", "cancelled"})
+JOB_ID = re.compile(r"[0-9a-f]{32}")
+OWNER = re.compile(r"[A-Za-z0-9_-]{1,64}")
+MAX_SEED = 2**32 - 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobRequest:
+    """What was asked for, with every choice made: running it again gives the same pictures."""
+
+    prompt: str  # English
+    owner: str
+    seed: int  # of the first picture; picture i has seed + i
+    n: int
+    guidance_scale: float
+    steps: int
+    upsample_steps: int
+    sampler: SamplerName
+    upscale: bool
+    model: str  # the model's name, kotoe-mini or glide
+    negative_prompt: str = ""
+    source_prompt: str = ""  # as the user wrote it
+    translator: str = ""
+
+    @property
+    def batch_key(self) -> str:
+        """Jobs with equal keys may share a batch."""
+        return f"{self.model} {self.sampler} {self.steps} {self.upsample_steps if self.upscale else 0}"
+
+    def seed_of(self, index: int) -> int:
+        """The seed of picture `index`; after the largest seed comes 0."""
+        return (self.seed + index) % (MAX_SEED + 1)
+
+    def drawings(self) -> list[Drawing]:
+        """The pictures, as an engine takes them."""
+        return [
+            Drawing(
+                prompt=self.prompt,
+                seed=self.seed_of(index),
+                guidance_scale=self.guidance_scale,
+                negative_prompt=self.negative_prompt,
+            )
+            for index in range(self.n)
+        ]
+
+    def batch_settings(self) -> Settings:
+        """What these pictures share with others of the same batch key."""
+        return Settings(
+            sampler=self.sampler, steps=self.steps, upsample_steps=self.upsample_steps, upscale=self.upscale
+        )
+
+    def record(self, index: int, model_hash: str) -> PictureRecord:
+        """What picture `index` tells about how it was made."""
+        return PictureRecord(
+            prompt=self.prompt,
+            source_prompt=self.source_prompt,
+            translator=self.translator,
+            negative_prompt=self.negative_prompt,
+            seed=self.seed_of(index),
+            guidance_scale=self.guidance_scale,
+            steps=self.steps,
+            upsample_steps=self.upsample_steps,
+            sampler=self.sampler,
+            upscale=self.upscale,
+            model=self.model,
+            model_hash=model_hash,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON's types."""
+        return asdict(self)
+
+    @staticmethod
+    def from_json(fields: Mapping[str, Any]) -> "JobRequest":
+        """Read what `to_json` gave."""
+        return JobRequest(**fields)
+
+
+@dataclass(frozen=True)
+class JobError:
+    """Why a job failed."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A job as the store knows it; times are seconds since 1970."""
+
+    id: str
+    request: JobRequest
+    status: JobStatus
+    created_at: float
+    started_at: float | None = None
+    finished_at: float | None = None
+    attempts: int = 0
+    error: JobError | None = None
+    is_delivered: bool = False  # whether its pictures are in the gallery
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing will change any more."""
+        return self.status in ENDED
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far a running job is."""
+
+    stage: StageName
+    step: int  # done, of this stage
+    total_steps: int
+    fraction: float  # of the whole job, 0-1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Live:
+    """What is known of a running job and forgotten when it ends."""
+
+    progress: Progress | None = None
+    preview: bytes | None = field(default=None, repr=False)  # a small PNG of x_start
+
+
+def new_job_id() -> str:
+    """An id that nobody can guess."""
+    return secrets.token_hex(16)
+
+
+def checked_owner(owner: str) -> str:
+    """The owner, if it is one safe path segment.
+
+    Raises:
+        InvalidRequest: it is not.
+    """
+    if not OWNER.fullmatch(owner):
+        raise InvalidRequest(f"owner must be 1 to 64 of the characters A-Z a-z 0-9 _ -, not {owner[:80]!r}")
+    return owner

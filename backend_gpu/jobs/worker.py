@@ -1,0 +1,378 @@
+"""The thread that draws: it claims a batch of waiting jobs, runs the engine, and keeps the pictures."""
+
+import functools
+import io
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+from PIL import Image
+
+from backend_gpu.engine import Drawing, Engine, Pixels, Settings, StepReport
+from backend_gpu.errors import BackendError, InvalidTransition, OutOfMemory, StorageUnavailable
+from backend_gpu.gallery import encode_png
+from backend_gpu.jobs.batches import Timings, choose_batch, chunk_sizes, plan_batches
+from backend_gpu.jobs.feed import Feed
+from backend_gpu.jobs.job import Job, JobError, JobRequest, Live, Progress
+from backend_gpu.jobs.pictures import Delivery, Pictures
+from backend_gpu.jobs.store import JobStore
+from backend_gpu.metrics import Metrics
+
+logger = logging.getLogger(__name__)
+
+PREVIEWS_PER_STAGE = 5  # at least, where there are as many steps
+PREVIEW_SIDE = 64  # pixels of each picture in a preview
+PREVIEW_COLUMNS = 4
+IDLE_WAIT_S = 5.0
+LOAD_RETRY_S = 30.0
+SMOKE_PROMPT = ""  # readiness means that the engine has drawn something
+
+
+class BatchEnded(Exception):
+    """Nobody waits for this batch any more: all its jobs are cancelled, or the service stops."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerOptions:
+    """How the worker works."""
+
+    max_batch_pictures: int
+    max_attempts: int
+    keep_jobs_s: float  # for so long an ended job can still be read
+
+
+@dataclass
+class RunningBatch:
+    """The batch that the engine has now."""
+
+    jobs: list[Job]
+    done_s: float = 0.0  # of the expected seconds, so many are over
+    expected_s: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chunk:
+    """The part of a batch that one call of the engine draws."""
+
+    batch: RunningBatch
+    start: int  # of its pictures in the batch
+    size: int
+    total: int  # pictures of the batch
+
+    def rows_of(self, job: Job) -> range:
+        """Which pictures of this chunk are the job's."""
+        first = -self.start
+        for other in self.batch.jobs:
+            if other.id == job.id:
+                break
+            first += other.request.n
+        return range(max(0, first), max(0, min(self.size, first + job.request.n)))
+
+
+class Worker:
+    """Runs jobs one batch after another until it is stopped."""
+
+    def __init__(
+        self,
+        store: JobStore,
+        pictures: Pictures,
+        delivery: Delivery,
+        feed: Feed,
+        metrics: Metrics,
+        options: WorkerOptions,
+    ) -> None:
+        self.store, self.pictures, self.delivery, self.feed = store, pictures, delivery, feed
+        self.metrics, self.options = metrics, options
+        self.engine: Engine | None = None
+        self.load_error = ""
+        self.worked_at = time.time()
+        self._live: dict[str, Live] = {}
+        self._batch: RunningBatch | None = None
+        self._timings = Timings({})
+        self._lock = threading.Lock()
+        self._wake, self._stopping, self._aborting = threading.Event(), threading.Event(), threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self, open_engine: Callable[[], Engine]) -> None:
+        """Recover what a crash left, then load the engine and draw, all in a thread of its own."""
+        waiting, failed = self.store.recover(self.options.max_attempts)
+        if waiting or failed:
+            logger.warning("interrupted jobs", extra={"queued_again": waiting, "failed": failed})
+        self.pictures.drop_all_but(self.store.undelivered())
+        self.delivery.start()
+        self._thread = threading.Thread(target=self._run, args=(open_engine,), name="worker", daemon=True)
+        self._thread.start()
+
+    def stop(self, grace_s: float) -> None:
+        """Take no more work; let the running batch finish in that time, or put its jobs back into the queue."""
+        self._stopping.set()
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join(grace_s)
+            self._aborting.set()
+            self._thread.join()
+            self.delivery.stop()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the engine has drawn its first step."""
+        return self.engine is not None
+
+    def notify(self) -> None:
+        """A job was added."""
+        self._wake.set()
+        self.feed.publish_all()
+
+    def cancel(self, job_id: str) -> Job:
+        """Cancel a job that has not ended; if it runs, the engine notices before its next step.
+
+        Raises:
+            JobNotFound: there is no such job.
+        """
+        had_ended = self.store.get(job_id).has_ended
+        job = self.store.cancel(job_id)
+        if job.status == "cancelled" and not had_ended:
+            self.metrics.jobs.labels("cancelled").inc()
+            logger.info("job cancelled", extra={"job_id": job_id})
+            self.feed.publish_all()
+        return job
+
+    def live(self, job_id: str) -> Live:
+        """Progress and preview of a running job."""
+        return self._live.get(job_id, Live())
+
+    def eta_s(self, job: Job, waiting: Sequence[Job]) -> float | None:
+        """Expected seconds until a job has succeeded, from measured times; None if nothing was measured yet.
+
+        Args:
+            waiting: the queue in its order, as `JobStore.waiting` gives it.
+        """
+        running = self._batch
+        total = 0.0
+        if running is not None:
+            if running.expected_s is None:
+                return None
+            total = max(0.0, running.expected_s - running.done_s)
+            if job.status == "running":
+                return total
+        for batch in plan_batches(waiting, self.options.max_batch_pictures):
+            expected = self._expected_s(batch)
+            if expected is None:
+                return None
+            total += expected
+            if any(other.id == job.id for other in batch):
+                return total
+        return None
+
+    def seconds_per_picture(self) -> float | None:
+        """Measured seconds of one picture alone with the engine's defaults."""
+        if self.engine is None:
+            return None
+        info = self.engine.info
+        request = JobRequest(
+            prompt="",
+            owner="",
+            seed=0,
+            n=1,
+            guidance_scale=info.guidance_scale,
+            steps=info.steps,
+            upsample_steps=info.upsample_steps,
+            sampler=info.sampler,
+            upscale=True,
+            model=info.model,
+        )
+        return self._timings.of_batch(request, 1, self.options.max_batch_pictures)
+
+    def _expected_s(self, batch: Sequence[Job]) -> float | None:
+        pictures = sum(job.request.n for job in batch)
+        return self._timings.of_batch(batch[0].request, pictures, self.options.max_batch_pictures)
+
+    def _run(self, open_engine: Callable[[], Engine]) -> None:
+        engine = self._load(open_engine)
+        while engine is not None and not self._stopping.is_set():
+            self._wake.clear()
+            try:
+                batch = self.store.claim(lambda waiting: choose_batch(waiting, self.options.max_batch_pictures))
+                if batch:
+                    self._draw(engine, batch)
+                else:
+                    self.store.prune(self.options.keep_jobs_s)
+                    self._wake.wait(IDLE_WAIT_S)
+            except StorageUnavailable:
+                logger.exception("the data folder can't be used")
+                self._stopping.wait(IDLE_WAIT_S)
+
+    def _load(self, open_engine: Callable[[], Engine]) -> Engine | None:
+        """Open the engine and draw a step with it; tried again until it works or the service stops."""
+        while not self._stopping.is_set():
+            started_at = time.monotonic()
+            try:
+                engine = open_engine()
+                info = engine.info
+                drawing = Drawing(prompt=SMOKE_PROMPT, seed=0, guidance_scale=info.guidance_scale)
+                engine.generate(
+                    [drawing], Settings(sampler="ddim", steps=1, upsample_steps=1, upscale=True), lambda _: None
+                )
+            except Exception as error:
+                self.load_error = str(error) if isinstance(error, BackendError) else "the model could not be loaded"
+                logger.exception("the model could not be loaded")
+                self._stopping.wait(LOAD_RETRY_S)
+                continue
+            seconds = time.monotonic() - started_at
+            self.metrics.model_load_seconds.set(seconds)
+            logger.info(
+                "model loaded", extra={"model": info.model, "device": info.device, "seconds": round(seconds, 2)}
+            )
+            timed = f"{info.model} {info.device}"
+            self._timings = Timings(self.store.timings(timed), functools.partial(self.store.write_timing, timed))
+            self.load_error = ""
+            self.engine = engine
+            return engine
+        return None
+
+    def _draw(self, engine: Engine, batch: list[Job]) -> None:
+        """Run a batch to its end, whatever that is."""
+        self._batch = running = RunningBatch(batch, expected_s=self._expected_s(batch))
+        self._live = {job.id: Live() for job in batch}
+        self.metrics.running_jobs.set(len(batch))
+        for job in batch:
+            logger.info("job started", extra={"job_id": job.id, "batch_jobs": len(batch)})
+        self.feed.publish_all()
+        try:
+            self._finish(engine, batch, self._pixels(engine, running))
+        except BatchEnded:
+            if self._aborting.is_set():
+                self.store.put_back([job.id for job in batch])
+        except OutOfMemory as error:
+            self._fail(batch, JobError("out_of_memory", f"{error}: ask for fewer pictures or steps"))
+        except StorageUnavailable as error:
+            self._fail(batch, JobError("storage_unavailable", str(error)))
+        except Exception:
+            logger.exception("the engine failed")
+            self._fail(batch, JobError("engine_failed", "the engine failed while it drew this; its log says why"))
+        finally:
+            self._batch, self._live = None, {}
+            self.worked_at = time.time()
+            self.metrics.running_jobs.set(0)
+            self.feed.publish_all()
+
+    def _pixels(self, engine: Engine, running: RunningBatch) -> list[Pixels]:
+        """The pictures of every job, each (n, H, W, 3)."""
+        batch = running.jobs
+        settings = batch[0].request.batch_settings()
+        drawings = [drawing for job in batch for drawing in job.request.drawings()]
+        drawn: list[Pixels] = []
+        sizes = chunk_sizes(len(drawings), self.options.max_batch_pictures)
+        while sizes:
+            size = sizes[0]
+            start = sum(map(len, drawn))
+            chunk = Chunk(batch=running, start=start, size=size, total=len(drawings))
+            try:
+                drawn.append(engine.generate(drawings[start : start + size], settings, StepObserver(self, chunk)))
+            except OutOfMemory:
+                if size == 1:
+                    raise
+                logger.warning("out of memory: the batch is halved", extra={"pictures": size})
+                sizes[:1] = [size - size // 2, size // 2]
+            else:
+                sizes.pop(0)
+        pictures = iter(np.concatenate(drawn))
+        return [np.stack(list(islice(pictures, job.request.n))) for job in batch]
+
+    def _finish(self, engine: Engine, batch: list[Job], pixels: list[Pixels]) -> None:
+        """Keep the pictures, then let the jobs succeed."""
+        started_at = time.monotonic()
+        for job, job_pixels in zip(batch, pixels, strict=True):
+            pngs = [
+                encode_png(picture, job.request.record(index, engine.info.model_hash))
+                for index, picture in enumerate(job_pixels)
+            ]
+            self.pictures.keep(job, pngs)
+            try:
+                self.store.succeed(job.id)
+            except InvalidTransition:  # it was cancelled meanwhile
+                self.pictures.drop(job)
+                continue
+            self.metrics.jobs.labels("succeeded").inc()
+            self.metrics.pictures.inc(job.request.n)
+            logger.info("job succeeded", extra={"job_id": job.id, "pictures": job.request.n})
+            self.feed.publish(job.id)
+        seconds = time.monotonic() - started_at
+        self.metrics.stage_seconds.labels("finish").observe(seconds)
+        self._timings.note("finish", sum(job.request.n for job in batch), seconds)
+        self.delivery.notify()
+
+    def _share_done(self, request: JobRequest, pictures: int, report: StepReport) -> float:
+        """How much of a chunk's time is over after a step; by steps alone as long as nothing was measured."""
+        base_step, upsample_step = (self._timings.seconds(stage, pictures) for stage in ("base", "upsample"))
+        if base_step is None or upsample_step is None:
+            base_step = upsample_step = 1.0
+        base_s, upsample_s = request.steps * base_step, request.upsample_steps * upsample_step * request.upscale
+        share = report.step / report.total_steps
+        done_s = base_s * share if report.stage == "base" else base_s + upsample_s * share
+        return done_s / (base_s + upsample_s)
+
+    def _fail(self, batch: Sequence[Job], error: JobError) -> None:
+        for job in batch:
+            try:
+                self.store.fail(job.id, error)
+            except InvalidTransition:  # it was cancelled meanwhile, or had succeeded
+                continue
+            self.metrics.jobs.labels("failed").inc()
+            logger.error("job failed", extra={"job_id": job.id, "code": error.code})
+
+
+class StepObserver:
+    """Watches one call of the engine: ends it when nobody waits, keeps progress, previews and times."""
+
+    def __init__(self, worker: Worker, chunk: Chunk) -> None:
+        self.worker, self.chunk = worker, chunk
+        self.ticked_at = self.stage_started_at = time.monotonic()
+
+    def __call__(self, report: StepReport) -> None:
+        """Take note of a step.
+
+        Raises:
+            BatchEnded: nobody waits any more, or the service stops.
+        """
+        worker, chunk = self.worker, self.chunk
+        now = time.monotonic()
+        worker.metrics.step_seconds.labels(report.stage).observe(now - self.ticked_at)
+        self.ticked_at = now
+        if report.step == report.total_steps:
+            seconds, self.stage_started_at = now - self.stage_started_at, now
+            worker.metrics.stage_seconds.labels(report.stage).observe(seconds)
+            worker._timings.note(report.stage, chunk.size, seconds / report.total_steps)
+        running = [job for job in chunk.batch.jobs if worker.store.get(job.id).status == "running"]
+        if not running or worker._aborting.is_set():
+            raise BatchEnded
+        fraction = (chunk.start + chunk.size * worker._share_done(running[0].request, chunk.size, report)) / chunk.total
+        if chunk.batch.expected_s is not None:
+            chunk.batch.done_s = fraction * chunk.batch.expected_s
+        progress = Progress(stage=report.stage, step=report.step, total_steps=report.total_steps, fraction=fraction)
+        shows_preview = report.step % max(1, report.total_steps // PREVIEWS_PER_STAGE) == 0
+        x_start = report.x_start() if shows_preview else None
+        for job in running:
+            rows = chunk.rows_of(job)
+            preview = worker.live(job.id).preview
+            if x_start is not None and rows:
+                preview = contact_sheet(x_start[rows.start : rows.stop])
+            worker._live[job.id] = Live(progress=progress, preview=preview)
+        worker.feed.publish(*(job.id for job in running))
+
+
+def contact_sheet(pictures: Pixels) -> bytes:
+    """A small PNG of a few pictures, side by side."""
+    columns = min(len(pictures), PREVIEW_COLUMNS)
+    rows = -(-len(pictures) // columns)
+    sheet = Image.new("RGB", (columns * PREVIEW_SIDE, rows * PREVIEW_SIDE))
+    for index, picture in enumerate(pictures):
+        small = Image.fromarray(picture).resize((PREVIEW_SIDE, PREVIEW_SIDE), Image.Resampling.BOX)
+        sheet.paste(small, (index % columns * PREVIEW_SIDE, index // columns * PREVIEW_SIDE))
+    buffer = io.BytesIO()
+    sheet.save(buffer, "PNG")
+    return buffer.getvalue()
