@@ -100,7 +100,7 @@ def draw_and_write(translation: Translation, name: ModelName, settings: Settings
         model=info.model,
     )
     ended_at = {}
-    with tqdm(total=request.steps + request.upsample_steps, unit="step", leave=False) as bar:
+    with tqdm(total=request.steps + request.upsample_steps, unit="step", leave=False, disable=None) as bar:
 
         def on_step(report: StepReport) -> None:
             bar.set_description(report.stage)

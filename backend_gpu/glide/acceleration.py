@@ -84,7 +84,7 @@ class OneDnnAttention(Attention):
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         if q.shape[2] < ONEDNN_PIXELS or not runs_in_onednn(q, k):
             return super().attend(q, k, v)
-        q = q * q.shape[-1] ** -0.5
+        q, k, v = q * q.shape[-1] ** -0.5, k.contiguous(), v.contiguous()  # strided, oneDNN is 100 times slower
         out = q.new_empty(q.shape[0], q.shape[2], q.shape[1], q.shape[3]).transpose(1, 2)  # (N, heads, H W, d)
         for picture in range(q.shape[0]):
             for head in range(q.shape[1]):
