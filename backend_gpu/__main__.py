@@ -1,8 +1,12 @@
-"""The backend's command line: `python -m backend_gpu image` turns a translation on stdin into PNG files."""
+"""The backend's command line: `python -m backend_gpu` serves; with `image` it turns a translation into PNG files."""
 
 import argparse
+import ipaddress
 import json
+import logging
 import random
+import signal
+import socket
 import sys
 import tempfile
 import time
@@ -18,6 +22,7 @@ from backend_gpu.settings import ModelName, Settings
 MAX_PROMPT_CHARACTERS = 1000
 MAX_SEED = 2**32 - 1
 MAX_PICTURES = 8
+STREAMS_GRACE_S = 5  # that open connections have to end after SIGTERM
 
 
 @dataclass(frozen=True)
@@ -32,8 +37,17 @@ class Translation:
 
 def main() -> int:
     """Run one command; a failure is one line on stderr and exit code 2."""
-    parser = argparse.ArgumentParser(prog="backend_gpu", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
+    settings = "\n".join(
+        f"  BACKEND_{name.upper():20} {field.description} [{field.get_default()}]"
+        for name, field in Settings.model_fields.items()
+    )
+    parser = argparse.ArgumentParser(
+        prog="python -m backend_gpu",
+        description="Without a command: the service, until SIGTERM or Ctrl-C.",
+        epilog=f"settings, from the environment:\n{settings}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command")
     image = commands.add_parser("image", help="make pictures from the translation (JSON) on stdin")
     image.add_argument(
         "--out", type=Path, required=True, help="a .png file; several pictures get -1, -2, … before .png"
@@ -43,7 +57,10 @@ def main() -> int:
     image.add_argument("--model", help=f"{' or '.join(get_args(ModelName))}; BACKEND_MODEL if absent")
     options = parser.parse_args()
     try:
-        make_images(options)
+        if options.command == "image":
+            make_images(options)
+        else:
+            serve(read_settings())
     except BackendError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -51,6 +68,66 @@ def main() -> int:
         print("stopped", file=sys.stderr)
         return 130
     return 0
+
+
+def serve(settings: Settings) -> None:
+    """Run the service until it is told to stop.
+
+    Raises:
+        BackendError: it can't start; the message says what to change.
+    """
+    import uvicorn
+
+    from backend_gpu.api.app import create_app
+    from backend_gpu.engine import Engine
+    from backend_gpu.logs import configure_logging
+    from backend_gpu.service import build_service
+
+    if not settings.token.get_secret_value() and not is_loopback(settings.host):
+        raise InvalidRequest(
+            f"BACKEND_HOST is {settings.host} and there is no BACKEND_TOKEN: set one, or listen on 127.0.0.1 only"
+        )
+
+    def open_engine() -> Engine:
+        from backend_gpu.engine.local import open_engine as open_local  # torch: in the worker's thread, not before
+
+        return open_local(settings.model, settings.device, settings.data_dir)
+
+    configure_logging()
+    listener = listen(settings)
+    config = uvicorn.Config(
+        create_app(build_service(settings, open_engine)),
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=STREAMS_GRACE_S,
+    )
+    for stop in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(stop, lambda *_: None)  # uvicorn raises it once more when it has stopped in good order
+    logging.getLogger(__name__).info("listening", extra={"address": "http://{}:{}".format(*listener.getsockname()[:2])})
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+def listen(settings: Settings) -> socket.socket:
+    """Take the port at once, so that one in use is told in a line.
+
+    Raises:
+        InvalidRequest: it can't be had.
+    """
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
+    except OSError as error:
+        raise InvalidRequest(
+            f"can't listen on {settings.host}:{settings.port} ({error.strerror}): free it, or set BACKEND_PORT"
+        ) from error
+
+
+def is_loopback(host: str) -> bool:
+    """Whether nobody but this machine can connect to an address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def make_images(options: argparse.Namespace) -> None:

@@ -113,12 +113,8 @@ class JobStore:
             IdempotencyConflict: the key came before with another fingerprint.
         """
         with self._transaction() as sql:
-            if idempotency_key is not None:
-                row = sql.execute("SELECT * FROM jobs WHERE idempotency_key = ?", (idempotency_key,)).fetchone()
-                if row is not None:
-                    if row["fingerprint"] != fingerprint:
-                        raise IdempotencyConflict("this Idempotency-Key was used for another request: take a new one")
-                    return read_job(row), False
+            if idempotency_key is not None and (earlier := self.find(idempotency_key, fingerprint)):
+                return earlier, False
             self._check_caps(sql, request.owner, retry_after_s)
             row = sql.execute(
                 "INSERT INTO jobs (id, owner, request, batch_key, pictures, created_at, idempotency_key, fingerprint)"
@@ -135,6 +131,27 @@ class JobStore:
                 ),
             ).fetchone()
             return read_job(row), True
+
+    def find(self, idempotency_key: str, fingerprint: str) -> Job | None:
+        """The job that a key has made.
+
+        Raises:
+            IdempotencyConflict: the key came with another fingerprint.
+        """
+        rows = self._read("SELECT * FROM jobs WHERE idempotency_key = ?", idempotency_key)
+        if rows and rows[0]["fingerprint"] != fingerprint:
+            raise IdempotencyConflict("this Idempotency-Key was used for another request: take a new one")
+        return read_job(rows[0]) if rows else None
+
+    def newest(self, owner: str, fingerprint: str, since: float) -> Job | None:
+        """The last job that an owner's request of this fingerprint made, if it is not older than `since`."""
+        rows = self._read(
+            "SELECT * FROM jobs WHERE owner = ? AND fingerprint = ? AND created_at >= ? ORDER BY number DESC LIMIT 1",
+            owner,
+            fingerprint,
+            since,
+        )
+        return read_job(rows[0]) if rows else None
 
     def get(self, job_id: str) -> Job:
         """Read one job.

@@ -89,7 +89,7 @@ class Worker:
         self.metrics, self.options = metrics, options
         self.engine: Engine | None = None
         self.load_error = ""
-        self.worked_at = time.time()
+        self._worked_at = time.monotonic()
         self._live: dict[str, Live] = {}
         self._batch: RunningBatch | None = None
         self._timings = Timings({})
@@ -121,6 +121,10 @@ class Worker:
     def is_ready(self) -> bool:
         """Whether the engine has drawn its first step."""
         return self.engine is not None
+
+    def idle_s(self) -> float:
+        """Seconds since the last batch ended, or since the start."""
+        return 0.0 if self._batch else time.monotonic() - self._worked_at
 
     def notify(self) -> None:
         """A job was added."""
@@ -256,7 +260,7 @@ class Worker:
             self._fail(batch, JobError("engine_failed", "the engine failed while it drew this; its log says why"))
         finally:
             self._batch, self._live = None, {}
-            self.worked_at = time.time()
+            self._worked_at = time.monotonic()
             self.metrics.running_jobs.set(0)
             self.feed.publish_all()
 

@@ -1,0 +1,1 @@
+"""The HTTP faces of the queue: our own, and OpenAI's Images."""

@@ -1,0 +1,85 @@
+"""From what the queue knows to what HTTP tells."""
+
+import base64
+import secrets
+from collections.abc import Sequence
+
+from backend_gpu.api.schemas import (
+    ErrorInfo,
+    ImageLink,
+    JobDocument,
+    JobRequestDocument,
+    JobSubmission,
+    ProgressDocument,
+)
+from backend_gpu.engine import EngineInfo
+from backend_gpu.jobs.job import MAX_SEED, Job, JobRequest, Progress
+from backend_gpu.service import Service
+
+
+def job_document(service: Service, job: Job, waiting: Sequence[Job] | None = None) -> JobDocument:
+    """A job with its place, its expected time and its progress.
+
+    Args:
+        waiting: the queue, where the caller has it already.
+    """
+    live = service.worker.live(job.id)
+    position = eta_s = None
+    if not job.has_ended:
+        waiting = service.store.waiting() if waiting is None else waiting
+        eta_s = service.worker.eta_s(job, waiting)
+        if job.status == "queued":
+            position = next((place for place, other in enumerate(waiting, 1) if other.id == job.id), None)
+    return JobDocument(
+        id=job.id,
+        status=job.status,
+        request=JobRequestDocument.model_validate(job.request.to_json()),
+        created_at=job.created_at,
+        started_at=job.started_at,
+        finished_at=job.finished_at,
+        position=position,
+        eta_seconds=None if eta_s is None else round(eta_s, 2),
+        progress=progress_document(live.progress) if live.progress and job.status == "running" else None,
+        preview=data_url(live.preview) if live.preview and job.status == "running" else None,
+        images=[
+            ImageLink(index=index, seed=job.request.seed_of(index), url=f"/v1/jobs/{job.id}/images/{index}.png")
+            for index in range(job.request.n if job.status == "succeeded" else 0)
+        ],
+        error=ErrorInfo(message=job.error.message, type="server_error", param=None, code=job.error.code)
+        if job.error
+        else None,
+    )
+
+
+def progress_document(progress: Progress) -> ProgressDocument:
+    """Progress as it is told."""
+    return ProgressDocument(
+        stage=progress.stage,
+        step=progress.step,
+        total_steps=progress.total_steps,
+        fraction=round(progress.fraction, 4),
+    )
+
+
+def data_url(png: bytes) -> str:
+    """A PNG that a page can show as it is."""
+    return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
+
+
+def job_request(submission: JobSubmission, info: EngineInfo) -> JobRequest:
+    """A submission with the model's choices where the caller made none."""
+    return JobRequest(
+        prompt=submission.prompt,
+        source_prompt=submission.source_prompt,
+        translator=submission.translator,
+        negative_prompt=submission.negative_prompt,
+        n=submission.n,
+        seed=secrets.randbelow(MAX_SEED + 1) if submission.seed is None else submission.seed,
+        guidance_scale=submission.guidance_scale or info.guidance_scale,
+        steps=submission.steps or info.steps,
+        upsample_steps=submission.upsample_steps or info.upsample_steps,
+        sampler=submission.sampler or info.sampler,
+        upscale=submission.upscale,
+        owner=submission.owner,
+        model=info.model,
+    )

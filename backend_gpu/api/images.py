@@ -1,0 +1,52 @@
+"""Pictures as callers want them: format, size, and URLs that need no token."""
+
+import functools
+import hashlib
+import hmac
+import io
+import time
+from typing import Literal
+
+from PIL import Image
+
+from backend_gpu.service import Service
+
+ImageFormat = Literal["png", "webp", "jpeg"]
+ImageSize = Literal[64, 256, 512, 1024]
+SIGNED_S = 3600  # a signed URL is good for so long
+QUALITY = 95  # of webp and jpeg, unless told
+
+
+@functools.lru_cache(maxsize=64)
+def encoded(png: bytes, image_format: ImageFormat, side: int | None = None, quality: int = QUALITY) -> bytes:
+    """A stored picture in another format or size; the stored bytes, record included, where nothing changes."""
+    with Image.open(io.BytesIO(png)) as image:
+        if image_format == "png" and side in (None, image.width):
+            return png
+        if side is not None and side != image.width:
+            resized = image.resize((side, side), Image.Resampling.LANCZOS)
+        else:
+            resized = image.copy()
+    buffer = io.BytesIO()
+    resized.save(buffer, image_format, quality=quality)
+    return buffer.getvalue()
+
+
+def signed_query(service: Service, job_id: str, index: int) -> str:
+    """What makes a picture's URL good without the token for an hour; empty where there is no token."""
+    if not service.settings.token.get_secret_value():
+        return ""
+    expires = int(time.time()) + SIGNED_S
+    return f"expires={expires}&signature={signature_of(service, job_id, index, expires)}"
+
+
+def verify_signature(service: Service, job_id: str, index: int, expires: int, signature: str) -> bool:
+    """Whether a signed URL is ours and still good."""
+    expected = signature_of(service, job_id, index, expires)
+    return expires > time.time() and hmac.compare_digest(signature.encode(), expected.encode())
+
+
+def signature_of(service: Service, job_id: str, index: int, expires: int) -> str:
+    """HMAC-SHA256 of which picture and until when, keyed by the token."""
+    token = service.settings.token.get_secret_value()
+    return hmac.new(token.encode(), f"{job_id} {index} {expires}".encode(), hashlib.sha256).hexdigest()

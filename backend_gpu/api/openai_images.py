@@ -1,0 +1,327 @@
+"""OpenAI's Images API over the same queue, as the official clients speak it."""
+
+import base64
+import hashlib
+import json
+import logging
+import time
+from collections.abc import AsyncIterator
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Header, Path, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel, ConfigDict, Field
+from sse_starlette import ServerSentEvent
+
+from backend_gpu.api.documents import job_request
+from backend_gpu.api.errors import BadParameter, error_document
+from backend_gpu.api.images import ImageFormat, encoded, signed_query
+from backend_gpu.api.routes import CurrentService, check_token, errors, event_stream, job_changes
+from backend_gpu.api.schemas import (
+    Count,
+    ErrorDocument,
+    ErrorInfo,
+    GuidanceScale,
+    JobSubmission,
+    NegativePrompt,
+    Prompt,
+    Seed,
+    SourcePrompt,
+    Steps,
+    UpsampleSteps,
+)
+from backend_gpu.engine import EngineInfo
+from backend_gpu.errors import BackendError, JobNotFound, ModelLoading
+from backend_gpu.glide.config import SamplerName
+from backend_gpu.jobs.intake import LOADING_RETRY_S
+from backend_gpu.jobs.job import Job
+from backend_gpu.service import Service
+
+logger = logging.getLogger(__name__)
+
+RETRY_WINDOW_S = 900.0  # a client's retry belongs to the job that the same body made so long ago
+ALIASES = (
+    *("gpt-image-1", "gpt-image-1-mini", "gpt-image-1.5", "gpt-image-2", "chatgpt-image-latest"),
+    *("dall-e-2", "dall-e-3"),
+)
+SIDES = {"auto": 256, "64x64": 64, "256x256": 256, "512x512": 512, "1024x1024": 1024}
+STEPS_SHARE = {
+    "low": 0.5,
+    "standard": 1.0,
+    "medium": 1.0,
+    "auto": 1.0,
+    "high": 2.0,
+    "hd": 2.0,
+    "xhigh": 3.0,
+    "max": 3.0,
+}
+Quality = Literal["auto", "low", "medium", "standard", "high", "hd", "xhigh", "max"]
+
+routes = APIRouter(prefix="/v1", dependencies=[Depends(check_token)], tags=["OpenAI Images"])
+
+
+class ImageGeneration(BaseModel):
+    """What OpenAI's clients send; fields of theirs that mean nothing here are ignored."""
+
+    model_config = ConfigDict(
+        extra="ignore",
+        json_schema_extra={"examples": [{"prompt": "a red apple on a blue background", "size": "256x256", "seed": 7}]},
+    )
+
+    prompt: Prompt
+    model: Annotated[str | None, Field(description="kotoe-mini, glide or an alias: what runs is what answers")] = None
+    n: Annotated[Count | None, Field(description="number of pictures")] = None
+    size: Annotated[
+        str | None, Field(description=f"{', '.join(SIDES)}; 256x256 is drawn, larger sizes are resampled from it")
+    ] = None
+    quality: Annotated[Quality | None, Field(description="scales the model's own number of steps")] = None
+    response_format: Annotated[Literal["url", "b64_json"] | None, Field(description="b64_json if absent")] = None
+    output_format: Annotated[ImageFormat | None, Field(description="png, which holds its record, if absent")] = None
+    output_compression: Annotated[int | None, Field(ge=0, le=100, description="quality of webp and jpeg")] = None
+    stream: Annotated[bool | None, Field(description="Server-Sent Events instead of one answer")] = None
+    partial_images: Annotated[int | None, Field(ge=0, le=3, description="previews in the stream")] = None
+    user: Annotated[str | None, Field(max_length=512, description="whose job it is; kept as a hash")] = None
+    safety_identifier: Annotated[str | None, Field(max_length=512, description="like user")] = None
+    seed: Seed | None = None
+    steps: Steps | None = None
+    upsample_steps: UpsampleSteps | None = None
+    guidance_scale: GuidanceScale | None = None
+    negative_prompt: NegativePrompt | None = None
+    sampler: Annotated[SamplerName | None, Field(description="the model's choice if absent")] = None
+    source_prompt: SourcePrompt | None = None
+
+    @property
+    def side(self) -> int:
+        """Of the pictures, in pixels.
+
+        Raises:
+            BadParameter: no size that there is.
+        """
+        size = self.size or "auto"
+        if size not in SIDES:
+            raise BadParameter(f"size is {size!r}, must be one of {', '.join(SIDES)}", "size")
+        return SIDES[size]
+
+    @property
+    def owner(self) -> str:
+        """Whose job it is, told apart by what the caller says and kept as a hash."""
+        name = self.safety_identifier or self.user
+        return hashlib.sha256(name.encode()).hexdigest()[:32] if name else "openai"
+
+    def submission(self, info: EngineInfo) -> JobSubmission:
+        """The same on the native face."""
+        scaled = round(info.steps * STEPS_SHARE[self.quality or "auto"])
+        return JobSubmission(
+            prompt=self.prompt,
+            source_prompt=self.source_prompt or "",
+            negative_prompt=self.negative_prompt or "",
+            n=self.n or 1,
+            seed=self.seed,
+            guidance_scale=self.guidance_scale,
+            steps=self.steps or scaled,
+            upsample_steps=self.upsample_steps,
+            sampler=self.sampler,
+            upscale=self.side > 64,
+            owner=self.owner,
+        )
+
+
+class GeneratedImage(BaseModel):
+    """One picture."""
+
+    b64_json: Annotated[str | None, Field(description="the picture, if asked for so")] = None
+    url: Annotated[str | None, Field(description="where it can be fetched, if asked for so; good for an hour")] = None
+    revised_prompt: Annotated[str, Field(description="the English that was drawn")]
+    seed: Annotated[int, Field(description="send it to get this picture again")]
+
+
+class Usage(BaseModel):
+    """Counts that clients expect."""
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    total_tokens: int = 0
+    input_tokens_details: Annotated[dict[str, int], Field(description="always zeros: nothing is billed")] = Field(
+        default_factory=lambda: {"image_tokens": 0, "text_tokens": 0}
+    )
+
+
+class ImagesResponse(BaseModel):
+    """All pictures at once."""
+
+    created: int
+    background: Literal["opaque"] = "opaque"
+    output_format: ImageFormat
+    quality: Quality
+    size: Annotated[str, Field(description="of the pictures sent")]
+    usage: Usage = Usage()
+    data: list[GeneratedImage]
+
+
+class ModelInfo(BaseModel):
+    """A model, or another name that clients use for it."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int = 1640000000
+    owned_by: str = "kotoe"
+
+
+class ModelList(BaseModel):
+    """All names that `model` may have."""
+
+    object: Literal["list"] = "list"
+    data: list[ModelInfo]
+
+
+@routes.post(
+    "/images/generations",
+    responses={
+        200: {
+            "content": {"text/event-stream": {}},
+            "description": "the pictures, or with stream: events image_generation.partial_image and .completed",
+        },
+        **errors(413, 429),
+    },
+    response_model=ImagesResponse,
+)
+async def generate_images(
+    generation: ImageGeneration,
+    request: Request,
+    service: CurrentService,
+    x_stainless_retry_count: Annotated[int, Header(ge=0, description="set by OpenAI's clients")] = 0,
+) -> ImagesResponse | Response:
+    """Draw pictures as OpenAI's Images API does; `extra_body` may hold the fields that are ours."""
+    job = await run_in_threadpool(accept, service, generation, x_stainless_retry_count > 0)
+    base_url = service.settings.public_url or str(request.base_url)
+    if generation.stream:
+        return event_stream(stream_events(service, generation, job))
+    async for changed in job_changes(service, job.id):
+        job = changed
+    if job.status != "succeeded":
+        return JSONResponse(failure(job).model_dump(), 500, {"x-should-retry": "false"})
+    images = await run_in_threadpool(finished_images, service, generation, job, base_url.rstrip("/"))
+    return ImagesResponse(created=int(job.created_at), data=images, **told(generation))
+
+
+def accept(service: Service, generation: ImageGeneration, is_retry: bool) -> Job:
+    """A new job, or for a client's retry the one that its first try made."""
+    engine = service.worker.engine
+    if engine is None:
+        raise ModelLoading(service.worker.load_error or "the model is being loaded: try again soon", LOADING_RETRY_S)
+    check_model(generation.model, engine.info)
+    request = job_request(generation.submission(engine.info), engine.info)
+    fingerprint = hashlib.sha256(generation.model_dump_json().encode()).hexdigest()
+    if is_retry:
+        earlier = service.store.newest(request.owner, fingerprint, time.time() - RETRY_WINDOW_S)
+        if earlier and earlier.status in ("queued", "running", "succeeded"):
+            return earlier
+    return service.intake.accept(request, fingerprint=fingerprint)
+
+
+def check_model(name: str | None, info: EngineInfo) -> None:
+    """Take the model's own name and those that clients send by themselves.
+
+    Raises:
+        BadParameter: another name.
+    """
+    if name is not None and name not in (info.model, *ALIASES):
+        raise BadParameter(f"there is no model {name!r} here: use {info.model}", "model")
+
+
+def told(generation: ImageGeneration) -> dict[str, Any]:
+    """What every answer says about its pictures."""
+    return {
+        "output_format": generation.output_format or "png",
+        "quality": generation.quality or "auto",
+        "size": f"{generation.side}x{generation.side}",
+    }
+
+
+def finished_images(service: Service, generation: ImageGeneration, job: Job, base_url: str) -> list[GeneratedImage]:
+    """The pictures of a job that has succeeded."""
+    images = []
+    for index in range(job.request.n):
+        image = GeneratedImage(revised_prompt=job.request.prompt, seed=job.request.seed_of(index))
+        if generation.response_format == "url":
+            query = "&".join(filter(None, (signed_query(service, job.id, index), f"size={generation.side}")))
+            path = f"/v1/jobs/{job.id}/images/{index}.{generation.output_format or 'png'}"
+            image.url = f"{base_url}{path}?{query}"
+        else:
+            image.b64_json = picture_b64(service, generation, job, index)
+        images.append(image)
+    return images
+
+
+def picture_b64(service: Service, generation: ImageGeneration, job: Job, index: int) -> str:
+    """A picture in the format and size that were asked for."""
+    png = service.pictures.read(job, index)
+    if png is None:
+        raise JobNotFound(f"picture {index} of job {job.id} was deleted")
+    return as_b64(generation, png, generation.side)
+
+
+def as_b64(generation: ImageGeneration, png: bytes, side: int | None = None) -> str:
+    quality = 95 if generation.output_compression is None else generation.output_compression
+    return base64.b64encode(encoded(png, generation.output_format or "png", side, quality)).decode("ascii")
+
+
+async def stream_events(service: Service, generation: ImageGeneration, job: Job) -> AsyncIterator[ServerSentEvent]:
+    """Previews while it is drawn, then every picture; news of the queue as comments, which clients skip."""
+    wanted, sent = generation.partial_images or 0, 0
+    common = {"created_at": int(job.created_at), "background": "opaque", **told(generation)}
+    async for changed in job_changes(service, job.id):
+        job = changed
+        live = service.worker.live(job.id)
+        fraction = live.progress.fraction if live.progress else 0.0
+        if live.preview and sent < wanted and fraction >= (sent + 1) / (wanted + 1):
+            fields = {"b64_json": as_b64(generation, live.preview), "partial_image_index": sent}
+            yield sse("image_generation.partial_image", fields | common)
+            sent += 1
+        elif job.status == "queued":
+            yield ServerSentEvent(comment="queued")
+    if job.status != "succeeded":
+        yield ServerSentEvent(data=failure(job).model_dump_json())
+        return
+    for index in range(job.request.n):
+        try:
+            b64_json = await run_in_threadpool(picture_b64, service, generation, job, index)
+        except BackendError as error:
+            yield ServerSentEvent(data=error_document(error).model_dump_json())
+            return
+        fields = {"b64_json": b64_json, "index": index, "seed": job.request.seed_of(index)}
+        yield sse("image_generation.completed", fields | common | {"usage": Usage().model_dump()})
+
+
+def sse(name: str, fields: dict[str, Any]) -> ServerSentEvent:
+    """An event whose type stands in its data too, as OpenAI's clients read it; never with an id."""
+    return ServerSentEvent(event=name, data=json.dumps({"type": name} | fields))
+
+
+def failure(job: Job) -> ErrorDocument:
+    """The error that raises in a client's stream."""
+    message, code = (job.error.message, job.error.code) if job.error else ("the job was cancelled", "cancelled")
+    return ErrorDocument(error=ErrorInfo(message=message, type="server_error", param=None, code=code))
+
+
+@routes.get("/models", responses=errors())
+async def list_models(service: CurrentService) -> ModelList:
+    """The model that draws, and the names that clients use by themselves."""
+    return ModelList(data=[ModelInfo(id=name) for name in model_names(service)])
+
+
+@routes.get("/models/{model_id}", responses=errors(404))
+async def read_model(
+    model_id: Annotated[str, Path(max_length=64, description="kotoe-mini, glide or an alias")], service: CurrentService
+) -> ModelInfo:
+    """One of the models."""
+    if model_id not in model_names(service):
+        raise JobNotFound(f"there is no model {model_id[:64]!r} here")
+    return ModelInfo(id=model_id)
+
+
+def model_names(service: Service) -> tuple[str, ...]:
+    """The names that `model` may have."""
+    own = service.worker.engine.info.model if service.worker.engine else f"kotoe-{service.settings.model}"
+    return (own, *ALIASES)

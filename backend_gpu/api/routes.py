@@ -1,0 +1,219 @@
+"""The native face: jobs, pictures, status. Routes parse, call and return."""
+
+import hashlib
+import hmac
+from collections.abc import AsyncIterator
+from typing import Annotated, Any, cast
+
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from sse_starlette import EventSourceResponse, ServerSentEvent
+
+from backend_gpu.api.documents import job_document, job_request
+from backend_gpu.api.errors import Unauthorized
+from backend_gpu.api.images import ImageFormat, ImageSize, encoded, verify_signature
+from backend_gpu.api.schemas import (
+    ErrorDocument,
+    HealthDocument,
+    JobDocument,
+    JobList,
+    JobSubmission,
+    StatusDocument,
+)
+from backend_gpu.errors import JobNotFound, ModelLoading
+from backend_gpu.jobs.intake import LOADING_RETRY_S
+from backend_gpu.jobs.job import JOB_ID, OWNER, Job
+from backend_gpu.service import Service
+
+HEARTBEAT_S = 10.0
+MAX_LISTED = 200
+
+bearer = HTTPBearer(auto_error=False, description="the service's token; needed if it has one")
+
+
+def service_of(request: Request) -> Service:
+    """The service behind the app."""
+    return cast("Service", request.app.state.service)
+
+
+CurrentService = Annotated[Service, Depends(service_of)]
+
+
+def check_token(
+    service: CurrentService, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]
+) -> None:
+    """Let only callers with the service's token pass.
+
+    Raises:
+        Unauthorized: the token is missing or wrong.
+    """
+    if not has_token(service, credentials):
+        raise Unauthorized("send the service's token as 'Authorization: Bearer …'")
+
+
+def has_token(service: Service, credentials: HTTPAuthorizationCredentials | None) -> bool:
+    """Whether a caller may do everything; compared in constant time."""
+    token = service.settings.token.get_secret_value()
+    given = credentials.credentials if credentials else ""
+    return not token or hmac.compare_digest(given.encode(), token.encode())
+
+
+def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """These statuses for the OpenAPI page, beside those that every guarded call has."""
+    return {status: {"model": ErrorDocument} for status in (400, 401, 500, 503, *statuses)}
+
+
+open_routes = APIRouter()
+guarded_routes = APIRouter(prefix="/v1", dependencies=[Depends(check_token)])
+metrics_routes = APIRouter(dependencies=[Depends(check_token)])
+picture_routes = APIRouter(prefix="/v1")  # a signature in the URL will do
+
+JobId = Annotated[str, Path(pattern=f"^{JOB_ID.pattern}$", description="32 hexadecimal digits")]
+
+
+@guarded_routes.post("/jobs", status_code=202, responses=errors(409, 413, 429), tags=["jobs"])
+def submit_job(
+    submission: JobSubmission,
+    service: CurrentService,
+    idempotency_key: Annotated[
+        str | None, Header(min_length=1, max_length=200, description="sent again with the same body: the same job")
+    ] = None,
+) -> JobDocument:
+    """Accept a job: it is on disk when this answers, and will be drawn whatever happens to the process."""
+    engine = service.worker.engine
+    if engine is None:
+        raise ModelLoading(service.worker.load_error or "the model is being loaded: try again soon", LOADING_RETRY_S)
+    fingerprint = hashlib.sha256(submission.model_dump_json().encode()).hexdigest()
+    job = service.intake.accept(job_request(submission, engine.info), idempotency_key, fingerprint)
+    return job_document(service, job)
+
+
+@guarded_routes.get("/jobs", responses=errors(), tags=["jobs"])
+def list_jobs(
+    service: CurrentService,
+    owner: Annotated[str, Query(pattern=f"^{OWNER.pattern}$", description="whose jobs")],
+    limit: Annotated[int, Query(ge=1, le=MAX_LISTED, description="at most so many")] = 50,
+) -> JobList:
+    """An owner's jobs, newest first; ended ones for as long as they are kept."""
+    waiting = service.store.waiting()
+    return JobList(data=[job_document(service, job, waiting) for job in service.store.of_owner(owner, limit)])
+
+
+@guarded_routes.get("/jobs/{job_id}", responses=errors(404), tags=["jobs"])
+def read_job(job_id: JobId, service: CurrentService) -> JobDocument:
+    """A job as it is now."""
+    return job_document(service, service.store.get(job_id))
+
+
+@guarded_routes.post("/jobs/{job_id}/cancel", responses=errors(404), tags=["jobs"])
+def cancel_job(job_id: JobId, service: CurrentService) -> JobDocument:
+    """Cancel a job that has not ended, running or not; one that has ended stays as it is."""
+    return job_document(service, service.worker.cancel(job_id))
+
+
+@guarded_routes.get(
+    "/jobs/{job_id}/events",
+    response_class=EventSourceResponse,
+    responses={200: {"content": {"text/event-stream": {}}, "description": "events named job"}, **errors(404)},
+    tags=["jobs"],
+)
+async def follow_job(job_id: JobId, service: CurrentService) -> EventSourceResponse:
+    """Server-Sent Events: one `job` with the whole document at every change, until the job has ended."""
+    await run_in_threadpool(service.store.get, job_id)  # a 404 comes as such
+    return event_stream(job_events(service, job_id))
+
+
+def event_stream(events: AsyncIterator[ServerSentEvent]) -> EventSourceResponse:
+    """A stream with a comment every ten seconds, so that nothing in between takes it for dead."""
+    return EventSourceResponse(
+        events, ping=HEARTBEAT_S, sep="\n", ping_message_factory=lambda: ServerSentEvent(comment="still here")
+    )
+
+
+async def job_events(service: Service, job_id: str) -> AsyncIterator[ServerSentEvent]:
+    """The job's document whenever it differs from the last one."""
+    sent = ""
+    async for job in job_changes(service, job_id):
+        document = (await run_in_threadpool(job_document, service, job)).model_dump_json()
+        if document != sent:
+            sent = document
+            yield ServerSentEvent(event="job", data=document)
+
+
+async def job_changes(service: Service, job_id: str) -> AsyncIterator[Job]:
+    """The job now and after every change, until it has ended."""
+    with service.feed.listen(job_id) as changed:
+        while True:
+            changed.clear()
+            job = await run_in_threadpool(service.store.get, job_id)
+            yield job
+            if job.has_ended:
+                return
+            await changed.wait()
+
+
+@picture_routes.get(
+    "/jobs/{job_id}/images/{index}.{image_format}",
+    response_class=Response,
+    responses={200: {"content": {f"image/{name}": {} for name in ("png", "webp", "jpeg")}}, **errors(404)},
+    tags=["jobs"],
+)
+def read_picture(
+    job_id: JobId,
+    index: Annotated[int, Path(ge=0, le=7, description="which picture of the job")],
+    image_format: Annotated[ImageFormat, Path(description="png holds how the picture was made")],
+    service: CurrentService,
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)],
+    size: Annotated[ImageSize | None, Query(description="side in pixels, resampled; as it was drawn if absent")] = None,
+    expires: Annotated[int, Query(description="of a signed URL")] = 0,
+    signature: Annotated[str, Query(max_length=64, description="of a signed URL, instead of the token")] = "",
+) -> Response:
+    """A finished picture."""
+    if not has_token(service, credentials) and not verify_signature(service, job_id, index, expires, signature):
+        raise Unauthorized("send the service's token as 'Authorization: Bearer …', or use a URL that has not expired")
+    job = service.store.get(job_id)
+    png = service.pictures.read(job, index) if job.status == "succeeded" and index < job.request.n else None
+    if png is None:
+        raise JobNotFound(f"there is no picture {index} of job {job_id}: the job is {job.status}, of {job.request.n}")
+    content = encoded(png, image_format, size)
+    return Response(content, media_type=f"image/{image_format}", headers={"Cache-Control": "private, max-age=86400"})
+
+
+@guarded_routes.get("/status", responses=errors(), tags=["service"])
+def read_status(service: CurrentService) -> StatusDocument:
+    """What the service does now."""
+    worker = service.worker
+    queued, running = service.store.count("queued"), service.store.count("running")
+    return StatusDocument(
+        model=worker.engine.info.model if worker.engine else None,
+        device=worker.engine.info.device if worker.engine else None,
+        ready=worker.is_ready,
+        load_error=worker.load_error or None,
+        queued_jobs=queued,
+        running_jobs=running,
+        idle_seconds=0.0 if queued or running else worker.idle_s(),
+        seconds_per_picture=worker.seconds_per_picture(),
+    )
+
+
+@metrics_routes.get("/metrics", response_class=Response, responses=errors(), tags=["service"])
+def read_metrics(service: CurrentService) -> Response:
+    """Figures in the format of Prometheus."""
+    service.metrics.queued_jobs.set(service.store.count("queued"))
+    return Response(generate_latest(service.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+@open_routes.get("/healthz", tags=["service"])
+async def read_health() -> HealthDocument:
+    """The process is alive."""
+    return HealthDocument()
+
+
+@open_routes.get("/readyz", responses={503: {"model": ErrorDocument}}, tags=["service"])
+async def read_readiness(service: CurrentService) -> HealthDocument:
+    """The model is loaded and has drawn a step."""
+    if not service.worker.is_ready:
+        raise ModelLoading(service.worker.load_error or "the model is being loaded", LOADING_RETRY_S)
+    return HealthDocument()

@@ -1,0 +1,155 @@
+"""What goes over HTTP on the native face; the OpenAPI page is made of this."""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from backend_gpu.glide.config import SamplerName, StageName
+from backend_gpu.jobs.job import MAX_SEED, OWNER, JobStatus
+
+MAX_PICTURES = 8
+MAX_STEPS = 250
+
+Prompt = Annotated[
+    str,
+    Field(min_length=1, max_length=1000, description="English text of what to draw", examples=["a red apple"]),
+]
+NegativePrompt = Annotated[str, Field(max_length=1000, description="English text of what to stay away from")]
+SourcePrompt = Annotated[str, Field(max_length=1000, description="what the user typed, kept inside the picture")]
+Count = Annotated[int, Field(ge=1, le=MAX_PICTURES, description="number of pictures")]
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED, description="random if absent; picture i uses seed + i")]
+GuidanceScale = Annotated[float, Field(ge=1, le=20, description="1 is no guidance; the model's own choice if absent")]
+Steps = Annotated[int, Field(ge=1, le=MAX_STEPS, description="denoising steps at 64x64; the model's choice if absent")]
+UpsampleSteps = Annotated[
+    int, Field(ge=1, le=MAX_STEPS, description="denoising steps from 64x64 to 256x256; the model's choice if absent")
+]
+Owner = Annotated[
+    str, Field(pattern=f"^{OWNER.pattern}$", description="whose job it is: an opaque name, one safe path segment")
+]
+
+
+class Model(BaseModel):
+    """Strict base: unknown fields are errors."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class JobSubmission(Model):
+    """What to draw."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {"prompt": "a red apple on a blue background", "source_prompt": "青い背景に赤いりんご", "n": 2}
+            ]
+        },
+    )
+
+    prompt: Prompt
+    source_prompt: SourcePrompt = ""
+    translator: Annotated[str, Field(max_length=64, description="what translated source_prompt")] = ""
+    negative_prompt: NegativePrompt = ""
+    n: Count = 1
+    seed: Seed | None = None
+    guidance_scale: GuidanceScale | None = None
+    steps: Steps | None = None
+    upsample_steps: UpsampleSteps | None = None
+    sampler: Annotated[SamplerName | None, Field(description="the model's choice if absent")] = None
+    upscale: Annotated[bool, Field(description="false: 64x64 pictures, without the upsampler")] = True
+    owner: Owner = "anonymous"
+
+
+class JobRequestDocument(Model):
+    """A submission with every choice made; sent again, it gives the same pictures."""
+
+    prompt: str
+    source_prompt: str
+    translator: str
+    negative_prompt: str
+    n: int
+    seed: int
+    guidance_scale: float
+    steps: int
+    upsample_steps: int
+    sampler: SamplerName
+    upscale: bool
+    owner: str
+    model: Annotated[str, Field(description="the model that draws")]
+
+
+class ProgressDocument(Model):
+    """How far a running job is."""
+
+    stage: Annotated[StageName, Field(description="base draws 64x64, upsample enlarges to 256x256")]
+    step: Annotated[int, Field(description="steps of this stage that are done")]
+    total_steps: Annotated[int, Field(description="steps of this stage")]
+    fraction: Annotated[float, Field(ge=0, le=1, description="of the whole job, by time")]
+
+
+class ImageLink(Model):
+    """One finished picture."""
+
+    index: Annotated[int, Field(description="0 to n - 1")]
+    seed: Annotated[int, Field(description="the seed of this very picture")]
+    url: Annotated[str, Field(description="where the PNG is, relative to this service")]
+
+
+class ErrorInfo(Model):
+    """What went wrong and what to do."""
+
+    message: Annotated[str, Field(description="for people")]
+    type: Annotated[str, Field(description="class of error, as the OpenAI API names them")]
+    param: Annotated[str | None, Field(description="the field at fault")]
+    code: Annotated[str | None, Field(description="for programs")]
+
+
+class ErrorDocument(Model):
+    """Every answer that is not a success."""
+
+    error: ErrorInfo
+
+
+class JobDocument(Model):
+    """A job as it is now. Times are seconds since 1970."""
+
+    id: Annotated[str, Field(description="32 hexadecimal digits")]
+    status: Annotated[JobStatus, Field(description="succeeded, failed and cancelled are final")]
+    request: JobRequestDocument
+    created_at: float
+    started_at: Annotated[float | None, Field(description="when drawing began; null while queued")]
+    finished_at: float | None
+    position: Annotated[int | None, Field(description="place in the queue, 1 is next; null unless queued")]
+    eta_seconds: Annotated[
+        float | None, Field(description="expected seconds until it has succeeded; null if unknown or ended")
+    ]
+    progress: ProgressDocument | None
+    preview: Annotated[str | None, Field(description="data URL of a small PNG of x_start while running")]
+    images: list[ImageLink]
+    error: Annotated[ErrorInfo | None, Field(description="why the job failed")]
+
+
+class JobList(Model):
+    """An owner's jobs, newest first."""
+
+    object: Literal["list"] = "list"
+    data: list[JobDocument]
+
+
+class StatusDocument(Model):
+    """What the service does now."""
+
+    model: Annotated[str | None, Field(description="null while it is loading")]
+    device: str | None
+    ready: Annotated[bool, Field(description="the model has drawn its first step")]
+    load_error: Annotated[str | None, Field(description="why the model could not be loaded so far")]
+    queued_jobs: int
+    running_jobs: int
+    idle_seconds: Annotated[float, Field(description="since work was done last; 0 while there is some")]
+    seconds_per_picture: Annotated[float | None, Field(description="one picture alone, measured here")]
+
+
+class HealthDocument(Model):
+    """The process answers."""
+
+    status: Literal["ok"] = "ok"

@@ -1,0 +1,91 @@
+"""Everything behind the HTTP faces, built once from the settings."""
+
+import fcntl
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from backend_gpu.engine import Engine
+from backend_gpu.errors import StorageUnavailable
+from backend_gpu.gallery import Gallery
+from backend_gpu.jobs.feed import Feed
+from backend_gpu.jobs.intake import Blocklist, Intake, Quota
+from backend_gpu.jobs.pictures import Delivery, Pictures
+from backend_gpu.jobs.store import Caps, JobStore, storage_access
+from backend_gpu.jobs.worker import Worker, WorkerOptions
+from backend_gpu.metrics import Metrics
+from backend_gpu.settings import Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Service:
+    """The queue and what belongs to it."""
+
+    settings: Settings
+    store: JobStore
+    pictures: Pictures
+    feed: Feed
+    metrics: Metrics
+    worker: Worker
+    intake: Intake
+    open_engine: Callable[[], Engine]
+    lock_file: int  # held as long as the process lives
+
+    def start(self) -> None:
+        """Recover, load the model in the background, and draw."""
+        self.worker.start(self.open_engine)
+
+    def stop(self) -> None:
+        """Finish or put back what runs, and close the files."""
+        self.worker.stop(self.settings.grace_s)
+        self.store.close()
+        os.close(self.lock_file)
+
+
+def build_service(settings: Settings, open_engine: Callable[[], Engine]) -> Service:
+    """Put the parts together; nothing runs before `start`.
+
+    Raises:
+        StorageUnavailable: the data folder can't be used, or another service uses it.
+        InvalidRequest: the blocklist can't be read.
+    """
+    blocklist = Blocklist.read(settings.blocklist)
+    lock_file = lock_folder(settings)
+    caps = Caps(queued_jobs=settings.max_queued_jobs, jobs_per_owner=settings.max_jobs_per_owner)
+    store = JobStore(settings.data_dir / "jobs.sqlite3", caps)
+    pictures = Pictures(settings.data_dir / "finished", Gallery(settings.gallery_root))
+    feed, metrics = Feed(), Metrics()
+    options = WorkerOptions(
+        max_batch_pictures=settings.max_batch_pictures,
+        max_attempts=settings.max_attempts,
+        keep_jobs_s=settings.keep_jobs_s,
+    )
+    worker = Worker(store, pictures, Delivery(store, pictures), feed, metrics, options)
+    quota = Quota(pictures=settings.quota_pictures, window_s=settings.quota_window_s)
+    return Service(
+        settings=settings,
+        store=store,
+        pictures=pictures,
+        feed=feed,
+        metrics=metrics,
+        worker=worker,
+        intake=Intake(store, worker, blocklist, quota),
+        open_engine=open_engine,
+        lock_file=lock_file,
+    )
+
+
+def lock_folder(settings: Settings) -> int:
+    """Take the data folder for this process alone; the lock ends with the process, however that ends."""
+    path = settings.data_dir / "service.lock"
+    with storage_access(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(file)
+        raise StorageUnavailable(
+            f"another service uses the data folder {settings.data_dir}: stop it, or set BACKEND_DATA_DIR"
+        ) from error
+    return file
