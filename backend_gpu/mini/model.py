@@ -24,7 +24,8 @@ def open_mini(folder: Path = WEIGHTS) -> Pipeline:
     """
     words = json.loads(_metadata(folder / "base.safetensors")["words"])
     base, upsampler = (_open(folder / f"{name}.safetensors") for name in ("base", "upsampler"))
-    assert base.config.text is not None
+    if base.config.text is None:
+        raise CheckpointError(f"{folder / 'base.safetensors'} is no base model: it reads no text")
     return Pipeline(base, upsampler, WordTokenizer(words, base.config.text.context))
 
 

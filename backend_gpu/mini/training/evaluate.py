@@ -11,7 +11,15 @@ from tqdm import tqdm
 
 from backend_gpu.glide.pipeline import Picture, Pipeline, Sampling
 from backend_gpu.mini.training.classifier import PICTURE_SIDE, CropClassifier, object_crops
-from backend_gpu.mini.training.measures import background_colour, frame, ground_frames, nearest, style_of, tint_of
+from backend_gpu.mini.training.measures import (
+    background_colour,
+    frame,
+    ground_frames,
+    nearest,
+    number_of,
+    style_of,
+    tint_of,
+)
 from backend_gpu.mini.training.scenes import Image8, Mix, Scene, is_held_out, random_scene
 from backend_gpu.mini.vocabulary import Vocabulary
 
@@ -114,7 +122,7 @@ def choose_trials(vocabulary: Vocabulary, form: Form, number: int) -> list[Trial
     """The same trials at every call, turning through the concepts; from held-out captions where there are enough."""
     rng = random.Random(f"{SEED} {form}")
     scenes = (random_scene(vocabulary, MIXES[form], rng) for _ in range(DRAWS))
-    drawn = list(dict.fromkeys(scene for scene in scenes if shows(scene, form)))
+    drawn = list({scene.caption(): scene for scene in scenes if shows(scene, form)}.values())
     held_out = [scene for scene in drawn if is_held_out(scene)]
     scenes_of: dict[str, list[Scene]] = {}
     for scene in held_out if len(held_out) >= ENOUGH_HELD_OUT else drawn:
@@ -162,7 +170,9 @@ class Judge:
             return [verdict(scene.tint, is_tint and found == asked, object=found == asked, colour=is_tint)]
         if form == "count":
             cells = float(np.mean([name == asked[0] for name in found]))
-            return [verdict(scene.counts[len(asked)], found == asked, each_object=cells)]
+            number = scene.counts[len(asked)]
+            is_number = number_of(picture, scene, self.vocabulary) == number  # places alone also fit a crowd
+            return [verdict(number, is_number and found == asked, each_object=cells, number=is_number)]
         if form == "pair":
             is_swapped = found == asked[::-1]
             each = float(np.mean([name == wanted for name, wanted in zip(found, asked, strict=True)]))
@@ -227,7 +237,7 @@ def score_form(verdicts: Sequence[Verdict], trials: Sequence[Trial]) -> FormScor
         gate=gate,
         passes=right >= gate,
         held_out=all(is_held_out(trial.scene) for trial in trials),
-        captions=len({trial.scene for trial in trials}),
+        captions=len({trial.scene.caption() for trial in trials}),
         figures=figures,
         by_value=shares((verdict.value, verdict.is_right) for verdict in verdicts),
     )

@@ -73,6 +73,18 @@ def tint_of(picture: Image8, scene: Scene, vocabulary: Vocabulary) -> str:
     return nearest(picture[inside].mean(0, np.float32), candidates)
 
 
+def number_of(picture: Image8, scene: Scene, vocabulary: Vocabulary) -> str:
+    """The word for the number of objects, one to four, whose render of this scene has the nearest pixels."""
+    candidates = {
+        word: np.asarray(
+            render(replace(scene, objects=scene.objects[:1] * number), vocabulary, len(picture), random.Random(0)),
+            np.float32,
+        )
+        for number, word in ({1: "one"} | scene.counts).items()
+    }
+    return nearest(np.asarray(picture, np.float32), candidates)
+
+
 def object_mask(scene: Scene, side: int) -> NDArray[np.bool_]:
     """Where a single object is opaque, (side, side)."""
     glyph_side = round(side * SINGLE_SIZE)

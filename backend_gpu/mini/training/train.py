@@ -21,7 +21,7 @@ from backend_gpu.mini.training.muon import Muon
 from backend_gpu.mini.training.scenes import Image8, Mix, Scene, is_held_out, random_scene, render
 from backend_gpu.mini.vocabulary import Vocabulary
 
-TEXT_CONTEXT = 20  # tokens; the longest caption of the grammar has 19
+TEXT_CONTEXT = 20  # tokens; few captions are longer (21 at most with 100 concepts), and lose the end of their style
 CAPTION_DROPOUT = 0.12  # share of empty captions, for classifier-free guidance
 EMA_DECAY = 0.999
 MAX_X_START_WEIGHT = 5.0
@@ -52,7 +52,8 @@ def mix_at(done: float) -> Mix:
 
 def concepts_at(done: float, concepts: int) -> int:
     """How many concepts to draw when that share of the plan is done: a few first, all of them after a quarter."""
-    return min(concepts, 12 + round((concepts - 12) * done / 0.25))
+    first = min(12, concepts)
+    return min(concepts, first + round((concepts - first) * done / 0.25))
 
 
 def base_config(words: int) -> UNetConfig:

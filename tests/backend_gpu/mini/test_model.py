@@ -1,0 +1,114 @@
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from backend_gpu.errors import CheckpointError
+from backend_gpu.glide.checkpoint import write_weights
+from backend_gpu.glide.config import TextConfig, UNetConfig
+from backend_gpu.glide.pipeline import Picture, Sampling
+from backend_gpu.glide.unet import UNet
+from backend_gpu.mini.model import open_mini, trained_concepts
+from backend_gpu.mini.training.train import BASE_PLAN, Training, export
+
+WORDS = ["a", "red", "apple", "dog"]
+TEXT = TextConfig(vocab_size=len(WORDS) + 2, context=4, width=32, layers=1, heads=1)
+BASE = UNetConfig(
+    num_channels=32,
+    channel_mult=(1, 1),
+    num_res_blocks=1,
+    attention_resolutions=(4,),
+    head_channels=32,
+    text=TEXT,
+    patch_size=8,
+    prediction="x_start",
+)
+UPSAMPLER = replace(BASE, image_size=256, in_channels=6, patch_size=16, text=None, noise_schedule="linear")
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Training]:
+    """Untrained networks, saved and exported as training does it; the weights lie beside the checkpoints."""
+    folder = tmp_path_factory.mktemp("mini")
+    made = {}
+    for name, config in (("base", BASE), ("upsampler", UPSAMPLER)):
+        torch.manual_seed(0)
+        network = UNet(config)
+        for parameter in network.parameters():
+            torch.nn.init.normal_(parameter, std=0.3)  # so that every branch reaches the output
+        made[name] = Training(network, BASE_PLAN, folder / f"{name}.pt", WORDS)
+        made[name].save()
+        export(folder / f"{name}.pt", folder / f"{name}.safetensors", config, ["apple", "dog"])
+    return made
+
+
+@pytest.fixture
+def weights(exported: dict[str, Training], tmp_path: Path) -> Path:
+    """A folder of the exported weights that a test may spoil."""
+    for training in exported.values():
+        shutil.copy(training.checkpoint.with_suffix(".safetensors"), tmp_path)
+    return tmp_path
+
+
+def test_the_opened_networks_have_the_exported_weights_in_half_precision(
+    exported: dict[str, Training], weights: Path
+) -> None:
+    pipeline = open_mini(weights)
+    for network, training in ((pipeline.base, exported["base"]), (pipeline.upsampler, exported["upsampler"])):
+        assert network.config == training.network.config
+        for name, tensor in network.state_dict().items():
+            assert tensor.dtype == torch.float32
+            assert torch.equal(tensor, training.average.state_dict()[name].half().float()), name
+
+
+def test_the_opened_model_draws_what_its_words_say(weights: Path) -> None:
+    pipeline = open_mini(weights)
+    pictures = [Picture(prompt=prompt, seed=1, guidance_scale=9) for prompt in ("a red apple", "a dog", "a dog")]
+    sampling = Sampling(steps=2, upsample_steps=2)
+    assert pipeline.generate(pictures[:1], sampling).shape == (1, 256, 256, 3)
+    red_apple, dog, same_dog = pipeline.generate(pictures, replace(sampling, upscale=False)).astype(int)
+    assert np.abs(red_apple - dog).max() > 1
+    assert np.abs(same_dog - dog).max() <= 1  # rounding
+    assert pipeline.tokenizer.context == TEXT.context
+
+
+def test_the_model_tells_the_concepts_that_it_was_trained_on(weights: Path) -> None:
+    assert trained_concepts(weights) == ["apple", "dog"]
+
+
+@pytest.mark.parametrize("name", ["base.safetensors", "upsampler.safetensors"])
+def test_missing_weights_are_an_error_that_names_the_file(name: str, weights: Path) -> None:
+    (weights / name).unlink()
+    with pytest.raises(CheckpointError, match=f"can't read the weights in .*{name}"):
+        open_mini(weights)
+
+
+@pytest.mark.parametrize("content", [b"", b"version https://git-lfs.github.com/spec/v1\n"])
+def test_a_broken_file_is_an_error_that_names_it(content: bytes, weights: Path) -> None:
+    (weights / "upsampler.safetensors").write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"can't read the weights in .*upsampler\.safetensors"):
+        open_mini(weights)
+
+
+def test_weights_of_another_program_are_an_error_that_tells_what_they_lack(weights: Path) -> None:
+    write_weights(weights / "base.safetensors", {"layer": torch.zeros(2)}, {"words": "[]"})
+    with pytest.raises(CheckpointError, match=r"not a mini model's file: it doesn't tell its concepts, config$"):
+        open_mini(weights)
+    with pytest.raises(CheckpointError, match="not a mini model's file"):
+        trained_concepts(weights)
+
+
+def test_weights_that_do_not_fit_their_own_config_are_refused(weights: Path) -> None:
+    metadata = {"config": BASE.to_json(), "words": "[]", "concepts": "[]"}
+    write_weights(weights / "base.safetensors", {"layer": torch.zeros(2)}, metadata)
+    with pytest.raises(CheckpointError, match="does not fit the model"):
+        open_mini(weights)
+
+
+def test_an_upsampler_in_the_base_models_place_is_refused(weights: Path) -> None:
+    shutil.copy(weights / "upsampler.safetensors", weights / "base.safetensors")
+    with pytest.raises(CheckpointError, match=r"base\.safetensors is no base model"):
+        open_mini(weights)

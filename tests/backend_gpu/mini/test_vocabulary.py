@@ -1,0 +1,108 @@
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from backend_gpu.glide.tokenizer import WordTokenizer
+from backend_gpu.mini.training.scenes import PAIR_POSITIONS, PLACES, Mix, Scene, glyph_image, mean_colour, random_scene
+from backend_gpu.mini.training.train import TEXT_CONTEXT
+from backend_gpu.mini.vocabulary import Concept, load_vocabulary
+
+VOCABULARY = load_vocabulary()
+TRAINED = replace(VOCABULARY, concepts=VOCABULARY.concepts[:100])
+TOKENIZER = WordTokenizer(VOCABULARY.words(), TEXT_CONTEXT)
+EVEN_MIX = Mix(one=0.25, tinted=0.25, count=0.25, pair=0.25)
+
+
+def longest_scene(concepts: tuple[Concept, ...]) -> Scene:
+    """The scene that takes most words to tell."""
+    first, second = sorted(concepts, key=lambda concept: TOKENIZER.count(concept.english))[-2:]
+    return Scene(
+        objects=(first, second),
+        relation=max(VOCABULARY.positions, key=TOKENIZER.count),
+        background=max(VOCABULARY.colours, key=TOKENIZER.count),
+        style="pixel art style",
+    )
+
+
+def test_the_table_has_three_hundred_concepts_with_names_of_their_own() -> None:
+    concepts = VOCABULARY.concepts
+    assert len(concepts) >= 300
+    for names in (
+        {concept.glyph for concept in concepts},
+        {concept.english for concept in concepts},
+        {concept.plural for concept in concepts},
+    ):
+        assert "" not in names
+        assert len(names) == len(concepts)
+
+
+def test_a_plural_is_never_the_singular_of_another_concept() -> None:
+    named = {concept.english: concept for concept in VOCABULARY.concepts}
+    assert [c.plural for c in VOCABULARY.concepts if named.get(c.plural, c) is not c] == []
+
+
+def test_the_own_colour_of_a_concept_is_one_that_the_grammar_knows() -> None:
+    assert {concept.colour for concept in VOCABULARY.concepts} <= {"", *VOCABULARY.colours}
+    for rgb in VOCABULARY.colours.values():
+        assert len(rgb) == 3
+        assert all(0 <= channel <= 255 for channel in rgb)
+
+
+@pytest.mark.parametrize(("english", "colour"), [("apple", "red"), ("banana", "yellow"), ("frog", "green")])
+def test_the_named_colour_is_the_strongest_channel_of_the_glyph(english: str, colour: str) -> None:
+    concept = next(concept for concept in VOCABULARY.concepts if concept.english == english)
+    assert concept.colour == colour
+    strongest = np.argsort(mean_colour(concept.glyph))[::-1]
+    assert set(strongest[: 2 if colour == "yellow" else 1]) == {"red": {0}, "yellow": {0, 1}, "green": {1}}[colour]
+
+
+def test_every_glyph_has_a_picture_unlike_all_others() -> None:
+    assert len({glyph_image(concept.glyph).tobytes() for concept in VOCABULARY.concepts}) == len(VOCABULARY.concepts)
+
+
+def test_the_dozen_concepts_that_training_begins_with_has_some_to_tint() -> None:
+    assert sum(concept.is_tintable for concept in VOCABULARY.concepts[:12]) >= 2
+
+
+def test_the_renderer_draws_every_scene_and_position_of_the_grammar() -> None:
+    assert set(VOCABULARY.scenes) == set(PLACES)
+    assert {*VOCABULARY.positions, "and"} == set(PAIR_POSITIONS)
+
+
+def test_the_words_cover_every_caption_and_each_is_there_once() -> None:
+    words = VOCABULARY.words()
+    assert len(set(words)) == len(words)
+    rng = random.Random(0)
+    drawn = {word for _ in range(4000) for word in TOKENIZER.words(random_scene(VOCABULARY, EVEN_MIX, rng).caption())}
+    assert drawn <= set(words)
+    assert len(drawn) > 0.8 * len(words)  # the drawing turned through the table
+
+
+def test_only_the_end_of_a_style_is_ever_cut_from_a_caption() -> None:
+    longest = longest_scene(TRAINED.concepts)
+    without_style = replace(longest, style="").caption()
+    # What is cut must not be what tells one style from another: their first words do.
+    first_words = {style.split()[0] for style in VOCABULARY.styles}
+    assert len(first_words) == len(VOCABULARY.styles)
+    assert TOKENIZER.count(f"{without_style}, pixel") <= TEXT_CONTEXT
+    rng = random.Random(1)
+    for _ in range(4000):
+        caption = random_scene(TRAINED, EVEN_MIX, rng).caption()
+        assert TOKENIZER.count(caption) <= TOKENIZER.count(longest.caption()), caption
+
+
+def test_only_yes_makes_a_concept_tintable(tmp_path: Path) -> None:
+    rows = [
+        "glyph\tenglish\tplural\tcolour\ttint\tjapanese",
+        '🐕\tdog\tdogs\t\tyes\t"犬',
+        "🍎\tapple\tapples\tred\tno\t",
+    ]
+    table = tmp_path / "concepts.tsv"
+    table.write_text("\n".join(rows), encoding="utf-8")
+    assert load_vocabulary(table).concepts == (
+        Concept("🐕", "dog", "dogs", colour="", is_tintable=True),
+        Concept("🍎", "apple", "apples", colour="red", is_tintable=False),
+    )

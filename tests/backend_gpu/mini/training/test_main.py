@@ -1,0 +1,93 @@
+import json
+import shutil
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image, ImageFont
+
+from backend_gpu.mini.model import open_mini, trained_concepts
+from backend_gpu.mini.training import __main__ as commands
+from backend_gpu.mini.training import card, classifier, evaluate, grid, train
+from backend_gpu.mini.vocabulary import load_vocabulary
+
+CONCEPTS = [concept.english for concept in load_vocabulary().concepts[:12]]
+
+
+@dataclass(frozen=True)
+class Commands:
+    """The command line, with batches and instruments small enough for a test."""
+
+    patch: pytest.MonkeyPatch
+    checkpoints: Path
+    weights: Path
+
+    def run(self, *arguments: object) -> None:
+        self.patch.setattr(sys, "argv", ["training", *map(str, arguments)])
+        commands.main()
+
+    def train(self, network: str) -> None:
+        """Take one step."""
+        threads = torch.get_num_threads()
+        self.run(
+            "train", network, f"--folder={self.checkpoints}", "--concepts=12", f"--threads={threads}", "--minutes=1e-9"
+        )
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
+    """Both networks after one step each, exported."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train, "BASE_PLAN", replace(train.BASE_PLAN, batch_size=2))
+        patch.setattr(train, "UPSAMPLER_PLAN", replace(train.UPSAMPLER_PLAN, batch_size=1))
+        patch.setattr(commands, "Recipe", partial(classifier.Recipe, steps=1, batch_size=8))
+        for module in (commands, classifier):
+            patch.setattr(module, "CLEAN_CROPS", 20)
+        patch.setattr(evaluate, "DRAWS", 500)
+        folder = tmp_path_factory.mktemp("mini")
+        command_line = Commands(patch, folder / "checkpoints", folder / "weights")
+        command_line.train("base")
+        command_line.train("upsampler")
+        command_line.run(
+            "export", f"--folder={command_line.checkpoints}", f"--weights={command_line.weights}", "--concepts=12"
+        )
+        yield command_line
+
+
+def test_training_and_export_make_a_model_that_knows_what_it_was_trained_on(made: Commands) -> None:
+    pipeline = open_mini(made.weights)
+    assert trained_concepts(made.weights) == CONCEPTS
+    words = replace(load_vocabulary(), concepts=load_vocabulary().concepts[:12]).words()
+    assert pipeline.tokenizer.vocab_size == len(words) + 2
+    assert pipeline.tokenizer.context == train.TEXT_CONTEXT
+    assert (pipeline.base.config.image_size, pipeline.upsampler.config.image_size) == (64, 256)
+
+
+def test_the_evaluation_goes_into_a_file_and_the_card(made: Commands, tmp_path: Path) -> None:
+    copied = Path(shutil.copy(card.CARD, tmp_path))
+    made.patch.setattr(commands, "CARD", copied)
+    made.run("evaluate", f"--weights={made.weights}", f"--out={tmp_path}", "--per-form=2", "--steps=1", "--card")
+    report = json.loads((tmp_path / "evaluation.json").read_text(encoding="utf-8"))
+    assert report["command"] == (
+        "python -m backend_gpu.mini.training evaluate --per-form 2 --steps 1 --guidance 3 --sampler dpmpp_2m"
+    )
+    assert report["weights"] == {"steps": 1, "pictures_seen": 2, "minutes": 0, "held_out": True}
+    assert set(report["scores"]["forms"]) == set(evaluate.GATES)
+    assert report["scores"]["forms"]["one"]["n"] == 6
+    assert report["scores"]["forms_that_pass"] == []  # after one step it draws mist
+    text = copied.read_text(encoding="utf-8")
+    assert "- Base model: 1 steps, 2 pictures, 0 min." in text
+    assert f"`{report['command']}`, seed 7" in text
+
+
+def test_the_grid_is_drawn_into_a_picture(made: Commands, tmp_path: Path) -> None:
+    prompts = grid.read_prompts()[:1]
+    made.patch.setattr(grid, "read_prompts", lambda: prompts)
+    made.patch.setattr(grid, "found_font", lambda _: (ImageFont.load_default(grid.FONT_SIZE), ["ja"]))
+    made.run("grid", f"--weights={made.weights}", f"--out={tmp_path / 'out' / 'grid.png'}", "--steps=1")
+    with Image.open(tmp_path / "out" / "grid.png") as picture:
+        assert picture.size == (1078, 174)
