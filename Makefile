@@ -23,10 +23,13 @@ endif
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help image image-arguments test lint check bench mini-train mini-eval mini-grid constraints clean
+.PHONY: help run image image-arguments test lint check bench mini-train mini-eval mini-grid constraints clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+run: $(RUNTIME) ## backend and page on this machine, until Ctrl-C [FRONTEND_PORT=8501] [BACKEND_PORT=8000]
+	@$(PYTHON) -m frontend_streamlit --with-backend
 
 image: image-arguments $(RUNTIME) ## one picture: PROMPT="…" OUT=apple.png [SEED=1] [N=1] [MODEL=mini]
 	@translation="$$($(PYTHON) -m frontend_streamlit.translation -- "$$PROMPT")" || exit $$?; \
@@ -50,8 +53,9 @@ lint: $(DEV) ## ruff, mypy strict, terraform fmt
 
 check: lint test ## lint and test: what CI runs
 
-bench: $(RUNTIME) ## the benchmarks: a table with the command and the machine [ARGS=…]
+bench: $(DEV) ## the benchmarks: a table with the command and the machine [ARGS=…]
 	@$(PYTHON) -m tests.benchmarks.bench $(ARGS)
+	@$(PYTHON) -m tests.benchmarks.service
 
 mini-train: $(RUNTIME) ## train the mini model, or go on with it [ARGS=…]
 	@$(PYTHON) -m backend_gpu.mini.training train $(ARGS)

@@ -1,0 +1,80 @@
+"""The page, from top to bottom: `streamlit run frontend_streamlit/app.py`."""
+
+import logging
+import sys
+from pathlib import Path
+
+import streamlit as st
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # Streamlit runs this file by its path
+
+from frontend_streamlit import components, identity
+from frontend_streamlit.backend_client import BackendError, Status
+from frontend_streamlit.clients import Clients, make_clients
+from frontend_streamlit.session import Session
+from frontend_streamlit.settings import Settings
+from frontend_streamlit.texts import JAPANESE
+
+logger = logging.getLogger(__name__)
+
+
+@st.cache_resource(show_spinner=False)
+def clients_of_this_process() -> Clients:
+    """Made once; every visit shares them."""
+    return make_clients(Settings())
+
+
+@st.cache_data(ttl=5, show_spinner=False)
+def backend_status(_clients: Clients) -> Status | None:
+    """What the backend says of itself, asked at most every five seconds; None if it does not answer."""
+    try:
+        return _clients.backend.read_status()
+    except BackendError:
+        return None
+
+
+def account_owner(settings: Settings) -> str | None:
+    """The owner that belongs to the signed-in account; None where the link is the key. May end the run."""
+    if settings.login == "iap":
+        return identity.owner_of_iap(st.context.headers, settings.iap_audience)
+    if settings.login == "oidc":
+        if not st.user.is_logged_in:
+            st.title("言絵", anchor=False)
+            st.write(JAPANESE.sign_in_text)
+            st.button(JAPANESE.sign_in, on_click=st.login, type="primary")
+            st.stop()
+        return identity.owner_of_account(str(st.user["iss"]), str(st.user["sub"]))
+    return None
+
+
+def main() -> None:
+    """Draw the page."""
+    st.set_page_config(page_title="言絵 Kotoe", page_icon="🎨", layout="centered", initial_sidebar_state="collapsed")
+    clients = clients_of_this_process()
+    try:
+        session = Session.current(account_owner(clients.settings))
+    except identity.NotVerified as error:
+        logger.warning("a visitor's identity could not be verified: %s", error)
+        st.error(JAPANESE.not_allowed)
+        return
+    status = backend_status(clients)
+    model = components.model_of(status)
+    session.adapt_to(model)
+    components.show_header(session, status)
+    if st.session_state.view == "gallery":
+        components.show_gallery(session, clients)
+    else:
+        left, right = st.columns(2)
+        with left:
+            components.show_prompt(session, clients)
+        with right:
+            components.show_english(session, clients, status)
+        components.show_examples(session, clients, model)
+        components.show_settings(session)
+        components.show_draw_button(session, clients)
+        components.show_jobs(session, clients)
+    if clients.settings.login == "none":
+        st.caption(components.texts_of(session).private_link)
+
+
+main()

@@ -1,0 +1,252 @@
+"""The backend over HTTP: what the page may ask it, and what can go wrong, as types."""
+
+import re
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import requests
+
+JobStatus = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 2, 15
+SUBMIT_TRIES = 3  # with one key: the same job, however often it arrives
+
+
+class BackendError(Exception):
+    """Something that the page tells the user; the message is the backend's, in English."""
+
+    def __init__(self, message: str = "", retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class BackendUnavailable(BackendError):
+    """The backend does not answer."""
+
+
+class BackendRefusesToken(BackendError):
+    """The page's token is wrong."""
+
+
+class ModelLoading(BackendError):
+    """The backend is up, its model is not yet."""
+
+
+class StorageUnavailable(BackendError):
+    """The backend can't write jobs down."""
+
+
+class QueueFull(BackendError):
+    """Too many jobs wait."""
+
+
+class LimitReached(BackendError):
+    """This user has asked for as much as is allowed for now."""
+
+
+class ContentRefused(BackendError):
+    """The prompt has a term that the operator refuses."""
+
+
+class PromptRefused(BackendError):
+    """The model can't draw that prompt: the message says why."""
+
+
+class JobMissing(BackendError):
+    """The backend does not know that job or picture (any more)."""
+
+
+ERROR_OF: Mapping[str, type[BackendError]] = {
+    "model_loading": ModelLoading,
+    "storage_unavailable": StorageUnavailable,
+    "queue_full": QueueFull,
+    "rate_limit_exceeded": LimitReached,
+    "content_policy_violation": ContentRefused,
+    "invalid_prompt": PromptRefused,
+    "invalid_value": PromptRefused,
+    "invalid_api_key": BackendRefusesToken,
+    "not_found": JobMissing,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobRequest:
+    """What to draw; None leaves a choice to the backend."""
+
+    prompt: str
+    owner: str
+    source_prompt: str = ""
+    translator: str = ""
+    negative_prompt: str = ""
+    n: int = 1
+    seed: int | None = None
+    guidance_scale: float | None = None
+    steps: int | None = None
+    upsample_steps: int | None = None
+    sampler: str | None = None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a running job is."""
+
+    stage: Literal["base", "upsample"]
+    step: int
+    total_steps: int
+    fraction: float
+
+
+@dataclass(frozen=True)
+class Image:
+    """One finished picture of a job."""
+
+    index: int
+    seed: int
+    url: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A job as the backend tells it."""
+
+    id: str
+    status: JobStatus
+    request: JobRequest
+    created_at: float
+    position: int | None
+    eta_s: float | None
+    progress: Progress | None
+    preview: str | None  # data URL
+    images: tuple[Image, ...]
+    error_code: str | None
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing will change any more."""
+        return self.status not in ("queued", "running")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Status:
+    """What the backend does now."""
+
+    model: str | None
+    device: str | None
+    is_ready: bool
+    queued_jobs: int
+    running_jobs: int
+    vocabulary: frozenset[str]  # empty: any English
+
+    def unknown_words(self, english: str) -> list[str]:
+        """Words of a prompt that the model has never seen."""
+        words = dict.fromkeys(re.findall(r"[a-z]+(?:-[a-z]+)*", english.lower()))
+        return [word for word in words if word not in self.vocabulary] if self.vocabulary else []
+
+
+class BackendClient:
+    """Talks to one backend; safe to share between sessions."""
+
+    def __init__(self, url: str, token: str = "") -> None:
+        self.url = url.rstrip("/")
+        self._session = requests.Session()
+        if token:
+            self._session.headers["Authorization"] = f"Bearer {token}"
+
+    def submit(self, request: JobRequest) -> Job:
+        """Hand in a job; sent again with the same key if the connection breaks, so that it is made once.
+
+        Raises:
+            BackendError: one of its kinds.
+        """
+        body = {name: value for name, value in vars(request).items() if value is not None}
+        headers = {"Idempotency-Key": uuid.uuid4().hex}
+        for tries_left in reversed(range(SUBMIT_TRIES)):
+            try:
+                return read_job(self._call("POST", "/v1/jobs", json=body, headers=headers).json())
+            except BackendUnavailable:
+                if not tries_left:
+                    raise
+        raise AssertionError("unreachable")
+
+    def read_job(self, job_id: str) -> Job:
+        """A job as it is now.
+
+        Raises:
+            BackendError: one of its kinds.
+        """
+        return read_job(self._call("GET", f"/v1/jobs/{job_id}").json())
+
+    def list_jobs(self, owner: str, limit: int) -> list[Job]:
+        """The owner's jobs, newest first.
+
+        Raises:
+            BackendError: one of its kinds.
+        """
+        answer = self._call("GET", "/v1/jobs", params={"owner": owner, "limit": limit})
+        return [read_job(document) for document in answer.json()["data"]]
+
+    def cancel(self, job_id: str) -> None:
+        """Cancel a job that has not ended.
+
+        Raises:
+            BackendError: one of its kinds.
+        """
+        self._call("POST", f"/v1/jobs/{job_id}/cancel")
+
+    def read_picture(self, image: Image) -> bytes:
+        """A finished picture as PNG.
+
+        Raises:
+            BackendError: one of its kinds.
+        """
+        return self._call("GET", image.url).content
+
+    def read_status(self) -> Status:
+        """What the backend does now.
+
+        Raises:
+            BackendError: one of its kinds.
+        """
+        document = self._call("GET", "/v1/status").json()
+        return Status(
+            model=document["model"],
+            device=document["device"],
+            is_ready=document["ready"],
+            queued_jobs=document["queued_jobs"],
+            running_jobs=document["running_jobs"],
+            vocabulary=frozenset(document["vocabulary"]),
+        )
+
+    def _call(self, method: str, path: str, **arguments: Any) -> requests.Response:
+        timeout = (CONNECT_TIMEOUT_S, READ_TIMEOUT_S)
+        try:
+            response = self._session.request(method, self.url + path, timeout=timeout, **arguments)
+        except requests.RequestException as error:
+            raise BackendUnavailable(type(error).__name__) from error
+        if response.ok:
+            return response
+        try:
+            told = response.json()["error"]
+            code, message = told["code"], told["message"]
+        except (ValueError, KeyError, TypeError):
+            code, message = "", ""  # not the backend: something in between
+        retry_after = response.headers.get("Retry-After", "")
+        raise ERROR_OF.get(code, BackendUnavailable)(message, float(retry_after) if retry_after.isdecimal() else None)
+
+
+def read_job(document: Mapping[str, Any]) -> Job:
+    """A Job document of the backend."""
+    request = {name: document["request"][name] for name in JobRequest.__dataclass_fields__}
+    return Job(
+        id=document["id"],
+        status=document["status"],
+        request=JobRequest(**request),
+        created_at=document["created_at"],
+        position=document["position"],
+        eta_s=document["eta_seconds"],
+        progress=Progress(**document["progress"]) if document["progress"] else None,
+        preview=document["preview"],
+        images=tuple(Image(**image) for image in document["images"]),
+        error_code=document["error"]["code"] if document["error"] else None,
+    )

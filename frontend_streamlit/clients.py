@@ -1,0 +1,44 @@
+"""The clients that all visits share, made once from the settings."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from frontend_streamlit.backend_client import BackendClient
+from frontend_streamlit.gallery import Gallery
+from frontend_streamlit.settings import Settings
+from frontend_streamlit.translation import Translator
+from frontend_streamlit.translation.google import GoogleTranslator
+from frontend_streamlit.translation.local_model import LocalModelTranslator
+from frontend_streamlit.translation.offline import OfflineTranslator
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clients:
+    """What the page acts through."""
+
+    settings: Settings
+    backend: BackendClient
+    gallery: Gallery
+    translator: Translator
+
+
+def make_clients(settings: Settings) -> Clients:
+    """Make them; nothing is asked or loaded yet."""
+    return Clients(
+        settings=settings,
+        backend=BackendClient(settings.backend_url, settings.backend_token.get_secret_value()),
+        gallery=Gallery(settings.gallery),
+        translator=choose_translator(settings),
+    )
+
+
+def choose_translator(settings: Settings) -> Translator:
+    """The translator that was asked for; with auto the best one that is configured."""
+    name = settings.translator
+    if name == "auto":
+        name = "google" if settings.google_project else "local" if settings.local_translator else "offline"
+    if name == "google":
+        return GoogleTranslator(settings.google_project, settings.google_location, settings.google_glossary)
+    if name == "local":
+        return LocalModelTranslator(settings.local_translator or Path())
+    return OfflineTranslator()

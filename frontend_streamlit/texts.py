@@ -1,0 +1,322 @@
+"""Everything that the page says, in Japanese and in English."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from frontend_streamlit import backend_client as backend
+from frontend_streamlit.gallery import GalleryUnavailable
+
+EXAMPLES: Mapping[str, tuple[str, ...]] = {
+    "kotoe-mini": (
+        "青い背景に赤いりんご",
+        "夜空のロケット",
+        "草原にいる犬",
+        "海の中のタコ",
+        "白い背景のパンダ",
+        "雪の中のペンギン",
+    ),
+    "glide": (
+        "コーギーの油絵",
+        "夕焼けの海と一隻の小さな船",
+        "雪に覆われた山の湖",
+        "木のテーブルの上の青い花瓶",
+        "未来都市の夜景、水彩画",
+        "秋の森の中の小道",
+    ),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Texts:
+    """The page in one language; `{}` is filled in by who shows it."""
+
+    tagline: str
+    language: str
+    draw_view: str
+    gallery_view: str
+    prompt: str
+    prompt_hint: str
+    examples: str
+    english: str
+    english_help: str
+    translated_by: Mapping[str, str]
+    unknown_words: str
+    nothing_understood: str
+    english_kept: str
+    translate_again: str
+    undo_translation: str
+    model_unknown_words: str
+    people_warning: str
+    settings: str
+    count: str
+    quality: str
+    qualities: Mapping[str, str]
+    seed_mode: str
+    seed_modes: Mapping[str, str]
+    seed: str
+    advanced: str
+    steps: str
+    upsample_steps: str
+    guidance: str
+    guidance_help: str
+    sampler: str
+    negative: str
+    negative_help: str
+    draw: str
+    nothing_to_draw: str
+    submitted: str
+    jobs: str
+    no_jobs: str
+    status: Mapping[str, str]
+    stage: Mapping[str, str]
+    place: str
+    eta: str
+    cancel: str
+    dismiss: str
+    failed: Mapping[str, str]
+    try_again: str
+    same_prompt: str
+    use_settings: str
+    download: str
+    zip: str
+    delete: str
+    delete_question: str
+    delete_yes: str
+    keep: str
+    deleted: str
+    search: str
+    no_pictures: str
+    nothing_found: str
+    page_of: str
+    newer: str
+    older: str
+    picture: str
+    private_link: str
+    sign_in: str
+    sign_in_text: str
+    sign_out: str
+    not_allowed: str
+    backend_state: str
+    model_is_loading: str
+    errors: Mapping[type[Exception], str]
+    surprise: str
+
+
+JAPANESE = Texts(
+    tagline="日本語の文から、絵を。",
+    language="English",
+    draw_view="描く",
+    gallery_view="ギャラリー",
+    prompt="描きたいもの",
+    prompt_hint="例：青い背景に赤いりんご",
+    examples="例をためす",
+    english="英語（モデルが読む文。直せます）",
+    english_help="絵は、この英語から描かれます。",
+    translated_by={
+        "offline": "内蔵の翻訳",
+        "google": "Google 翻訳",
+        "local": "この機械の翻訳モデル",
+        "english": "英語のまま",
+        "edited": "手直しした英語",
+    },
+    unknown_words="わからなかった言葉：{}。別の言い方にするか、英語を直接書いてください。",
+    nothing_understood="描けるものが見つかりませんでした。別の言葉にするか、英語を直接書いてください。",
+    english_kept="日本語が変わりましたが、手直しした英語はそのままです。",
+    translate_again="訳し直す",
+    undo_translation="訳に戻す",
+    model_unknown_words="このモデルが知らない言葉：{}。その部分は絵に出ないかもしれません。",
+    people_warning="GLIDE の公開モデルは人を描けないように訓練されています。人の部分はうまく描けません。",
+    settings="設定",
+    count="枚数",
+    quality="品質",
+    qualities={"fast": "速い", "standard": "標準", "high": "高品質"},
+    seed_mode="シード",
+    seed_modes={"random": "毎回変える", "fixed": "固定する"},
+    seed="シードの番号",
+    advanced="くわしい設定",
+    steps="ステップ数（64×64）",
+    upsample_steps="ステップ数（拡大）",
+    guidance="文への忠実さ",
+    guidance_help="大きいほど文に忠実に、小さいほど自由に描きます。",
+    sampler="サンプラー",
+    negative="描いてほしくないもの（英語）",
+    negative_help="ここに書いたものから離れるように描きます。",
+    draw="描く",
+    nothing_to_draw="まず、描きたいものを書いてください。",
+    submitted="受け付けました。",
+    jobs="描いているもの",
+    no_jobs="まだ何も描いていません。上に言葉を書いて「描く」を押してください。",
+    status={
+        "queued": "順番待ち",
+        "running": "描いています",
+        "succeeded": "できました",
+        "failed": "描けませんでした",
+        "cancelled": "取り消しました",
+    },
+    stage={"base": "下描き", "upsample": "仕上げ"},
+    place="{}番目",
+    eta="あと約{}",
+    cancel="取り消す",
+    dismiss="閉じる",
+    failed={
+        "engine_crashed": "描いている途中でサービスが二度止まりました。設定を軽くして、もう一度ためしてください。",
+        "out_of_memory": "メモリーが足りませんでした。枚数を減らして、もう一度ためしてください。",
+        "storage_unavailable": "絵を保存する場所が足りませんでした。管理者に知らせてください。",
+        "": "描いている途中で問題が起きました。もう一度ためしてください。",
+    },
+    try_again="もう一度",
+    same_prompt="同じ言葉で、別の絵",
+    use_settings="この設定を使う",
+    download="保存",
+    zip="まとめて保存（zip）",
+    delete="削除",
+    delete_question="この絵を削除しますか？ 元には戻せません。",
+    delete_yes="削除する",
+    keep="やめる",
+    deleted="削除しました。",
+    search="さがす（日本語・英語）",
+    no_pictures="まだ絵がありません。「描く」で最初の一枚を描きましょう。",
+    nothing_found="「{}」に合う絵はありません。別の言葉でさがしてください。",
+    page_of="{} / {} ページ（{}枚）",
+    newer="新しい絵",
+    older="古い絵",
+    picture="絵",
+    private_link="このページのリンクがあなたの鍵です。ブックマークすれば、どの端末からでも同じ絵に戻れます。人に渡さないでください。",
+    sign_in="ログイン",
+    sign_in_text="続けるにはログインしてください。",
+    sign_out="ログアウト",
+    not_allowed="ログインを確かめられませんでした。管理者に知らせてください。",
+    backend_state="モデル {}・{}・待ち {}",
+    model_is_loading="モデルを読み込んでいます。もうすこしお待ちください。",
+    errors={
+        backend.BackendUnavailable: (
+            "描くサービスに接続できません。書いたものはそのままです。少し待って、もう一度ためしてください。"
+        ),
+        backend.BackendRefusesToken: "このページの合言葉が描くサービスと合いません。管理者に知らせてください。",
+        backend.ModelLoading: "モデルを読み込んでいるところです。1分ほど待って、もう一度「描く」を押してください。",
+        backend.StorageUnavailable: "描くサービスの保存場所がいっぱいです。管理者に知らせてください。",
+        backend.QueueFull: "いま順番待ちがいっぱいです。少し待って、もう一度「描く」を押してください。",
+        backend.LimitReached: "いまは一度に頼める数の上限です。前の絵ができるのを待つか、取り消してください。",
+        backend.ContentRefused: "このサービスでは描けない言葉が入っています。言葉を変えてください。",
+        backend.PromptRefused: "この英語では描けません。下の英語を短くするか、直してください。",
+        backend.JobMissing: "その絵はもう描くサービスに残っていません。ギャラリーを見てください。",
+        GalleryUnavailable: "ギャラリーを開けません。少し待って、もう一度ためしてください。",
+    },
+    surprise="思わぬ問題が起きました。ページを読み込み直してください。書いた言葉は写しておくと安心です。",
+)
+
+ENGLISH = Texts(
+    tagline="Pictures from a sentence.",
+    language="日本語",
+    draw_view="Draw",
+    gallery_view="Gallery",
+    prompt="What to draw",
+    prompt_hint="for example: 青い背景に赤いりんご, or English",
+    examples="Try an example",
+    english="English (what the model reads; you may change it)",
+    english_help="The picture is made from this text.",
+    translated_by={
+        "offline": "built-in translator",
+        "google": "Google Translate",
+        "local": "translation model on this machine",
+        "english": "already English",
+        "edited": "your English",
+    },
+    unknown_words="Not understood: {}. Say it another way, or write the English yourself.",
+    nothing_understood="Nothing that can be drawn was found. Use other words, or write the English yourself.",
+    english_kept="The Japanese has changed; the English that you edited was kept.",
+    translate_again="Translate again",
+    undo_translation="Back to the translation",
+    model_unknown_words="Words that this model does not know: {}. They may be missing in the picture.",
+    people_warning="GLIDE's public model was trained not to draw people. They will not come out well.",
+    settings="Settings",
+    count="Pictures",
+    quality="Quality",
+    qualities={"fast": "fast", "standard": "standard", "high": "high"},
+    seed_mode="Seed",
+    seed_modes={"random": "new each time", "fixed": "fixed"},
+    seed="Seed number",
+    advanced="More settings",
+    steps="Steps (64×64)",
+    upsample_steps="Steps (enlarging)",
+    guidance="Closeness to the text",
+    guidance_help="High follows the text closely, low draws more freely.",
+    sampler="Sampler",
+    negative="What to stay away from (English)",
+    negative_help="The picture is pushed away from this.",
+    draw="Draw",
+    nothing_to_draw="First say what to draw.",
+    submitted="Accepted.",
+    jobs="Being drawn",
+    no_jobs='Nothing drawn yet. Write something above and press "Draw".',
+    status={
+        "queued": "waiting",
+        "running": "drawing",
+        "succeeded": "done",
+        "failed": "could not be drawn",
+        "cancelled": "cancelled",
+    },
+    stage={"base": "sketch", "upsample": "finish"},
+    place="number {}",
+    eta="about {} left",
+    cancel="Cancel",
+    dismiss="Close",
+    failed={
+        "engine_crashed": "The service stopped twice while it drew this. Try again with lighter settings.",
+        "out_of_memory": "There was not enough memory. Try again with fewer pictures.",
+        "storage_unavailable": "There was no room to keep the pictures. Tell the operator.",
+        "": "Something went wrong while drawing. Try again.",
+    },
+    try_again="Try again",
+    same_prompt="Same words, new picture",
+    use_settings="Use these settings",
+    download="Save",
+    zip="Save all (zip)",
+    delete="Delete",
+    delete_question="Delete this picture? It can't be undone.",
+    delete_yes="Delete",
+    keep="Keep",
+    deleted="Deleted.",
+    search="Search (Japanese or English)",
+    no_pictures='No pictures yet. Make the first one under "Draw".',
+    nothing_found='No picture matches "{}". Try other words.',
+    page_of="page {} of {} ({} pictures)",
+    newer="Newer",
+    older="Older",
+    picture="Picture",
+    private_link="This page's link is your key: bookmark it to come back from any device, and keep it secret.",
+    sign_in="Sign in",
+    sign_in_text="Please sign in to go on.",
+    sign_out="Sign out",
+    not_allowed="Your sign-in could not be verified. Tell the operator.",
+    backend_state="model {} · {} · waiting {}",
+    model_is_loading="The model is being loaded. A moment, please.",
+    errors={
+        backend.BackendUnavailable: "The drawing service can't be reached. What you wrote is kept. Try again later.",
+        backend.BackendRefusesToken: "This page's token does not fit the drawing service. Tell the operator.",
+        backend.ModelLoading: 'The model is being loaded. Wait a minute and press "Draw" again.',
+        backend.StorageUnavailable: "The drawing service has no room left. Tell the operator.",
+        backend.QueueFull: 'The queue is full just now. Wait a little and press "Draw" again.',
+        backend.LimitReached: "You have asked for as much as is allowed for now. Wait for a picture, or cancel one.",
+        backend.ContentRefused: "There is a word that this service does not draw. Change it.",
+        backend.PromptRefused: "This English can't be drawn. Make it shorter or change it below.",
+        backend.JobMissing: "The drawing service no longer has that picture. Look into the gallery.",
+        GalleryUnavailable: "The gallery can't be opened. Wait a little and try again.",
+    },
+    surprise="Something unexpected happened. Reload the page; copy what you wrote first.",
+)
+
+LANGUAGES: Mapping[str, Texts] = {"ja": JAPANESE, "en": ENGLISH}
+
+
+def sentence_for(error: Exception, texts: Texts) -> str:
+    """What the page says about an error: the sentence of its class, or of the nearest class above it."""
+    return next((texts.errors[kind] for kind in type(error).__mro__ if kind in texts.errors), texts.surprise)
+
+
+def duration(seconds: float, texts: Texts) -> str:
+    """A time to wait, rounded as people say it."""
+    in_japanese = texts is JAPANESE
+    if seconds < 60:
+        return f"{max(1, round(seconds))}秒" if in_japanese else f"{max(1, round(seconds))} s"
+    return f"{round(seconds / 60)}分" if in_japanese else f"{round(seconds / 60)} min"
