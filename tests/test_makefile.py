@@ -5,7 +5,19 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-TARGETS = {"image", "test", "lint", "check", "bench", "mini-train", "mini-eval", "mini-grid", "constraints", "clean"}
+TARGETS = {
+    "run",
+    "image",
+    "test",
+    "lint",
+    "check",
+    "bench",
+    "mini-train",
+    "mini-eval",
+    "mini-grid",
+    "constraints",
+    "clean",
+}
 TRANSLATION = '{"source": "りんご", "english": "an apple", "translator": "offline", "unknown_words": []}'
 
 # Stands in for the interpreter: keeps the arguments and the standard input of either process in files beside itself.
