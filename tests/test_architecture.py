@@ -49,7 +49,7 @@ def wrong_imports(folder: str, *forbidden: str, allowed: tuple[str, ...] = ()) -
 
 def requirements(path: Path) -> list[str]:
     lines = path.read_text(encoding="utf-8").splitlines()
-    return [line for line in lines if line and not line.startswith("#")]
+    return [line for line in lines if line and not line.startswith(("#", "-r "))]  # what -r names is read by itself
 
 
 def test_glide_knows_nothing_of_the_service_but_its_errors() -> None:
@@ -92,9 +92,11 @@ def test_only_settings_read_the_environment() -> None:
     assert not found
 
 
-@pytest.mark.parametrize("name", ["requirements.txt", "requirements-dev.txt", "constraints.txt"])
-def test_every_requirement_is_pinned_to_one_version(name: str) -> None:
-    lines = requirements(ROOT / name)
+@pytest.mark.parametrize(
+    "path", [*ROOT.glob("requirements*.txt"), ROOT / "constraints.txt"], ids=lambda path: path.name
+)
+def test_every_requirement_is_pinned_to_one_version(path: Path) -> None:
+    lines = requirements(path)
     assert lines
     assert not [line for line in lines if not PINNED.fullmatch(line)]
 

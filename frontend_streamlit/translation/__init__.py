@@ -27,3 +27,31 @@ class Translator(Protocol):
 
     def translate(self, text: str) -> Translation:
         """Translate one text of any length; English comes back unchanged."""
+
+
+class TranslationError(Exception):
+    """The text could not be translated; the message is for whoever runs the page, the page has its own words."""
+
+
+class TranslatorMisconfigured(TranslationError):
+    """A setting, a file, a package or credentials are missing or wrong: trying again does not help."""
+
+
+class TranslationDenied(TranslationError):
+    """The service knows who asks and refuses: a role, the API or the billing is missing, or a login was revoked."""
+
+
+class TranslationQuotaExceeded(TranslationError):
+    """The project has used up what it may translate per minute or per day."""
+
+
+class TranslationTimedOut(TranslationError):
+    """No answer came in time."""
+
+
+class TranslationUnavailable(TranslationError):
+    """The service cannot be reached or fails; it was asked again where that could help."""
+
+
+class TranslationEmpty(TranslationError):
+    """The answer had no text in it."""

@@ -4,7 +4,8 @@ from functools import cached_property
 from pathlib import Path
 
 from frontend_streamlit.translation import Translation
-from frontend_streamlit.translation.japanese_lexicon import Lexicon, normalise, script_of
+from frontend_streamlit.translation.english import is_english
+from frontend_streamlit.translation.japanese_lexicon import Lexicon, normalise
 from frontend_streamlit.translation.japanese_scene import Relation, Scene, Thing, read_scene
 from frontend_streamlit.translation.japanese_segments import segment
 
@@ -30,10 +31,9 @@ class OfflineTranslator:
 
     def translate(self, text: str) -> Translation:
         """Translate one text; one without Japanese but with Latin letters comes back as it is."""
-        normal = normalise(text)
-        scripts = {script_of(char) for char in normal}
-        if "latin" in scripts and not scripts & {"kanji", "hiragana", "katakana"}:
+        if is_english(text):
             return Translation(source=text, english=text, translator=self.name)
+        normal = normalise(text)
         scene = read_scene(segment(normal, self.lexicon))
         unknown_words = dict.fromkeys(normal[start:end] for start, end in _outermost(scene.unknown_spans))
         return Translation(
