@@ -1,24 +1,42 @@
 """Start the page: `python -m frontend_streamlit`; with `--with-backend` the backend too, as `make run` does."""
 
 import argparse
-import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import requests
 from pydantic import ValidationError
 
-from frontend_streamlit.settings import Settings
+from frontend_streamlit.settings import BackendSettings, Settings, environment_with
 
 APP = Path(__file__).parent / "app.py"
 READY_TIMEOUT_S = 600  # the published weights may have to be downloaded first
 STOP_TIMEOUT_S = 40
 POLL_INTERVAL_S = 0.2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One process to start."""
+
+    name: str
+    command: list[str]
+    port_setting: str
+    host: str
+    port: int
+    ready_path: str
+
+    @property
+    def url(self) -> str:
+        """Where it is on this machine."""
+        return f"http://127.0.0.1:{self.port}"
 
 
 def main() -> int:
@@ -28,31 +46,39 @@ def main() -> int:
     options = parser.parse_args()
     try:
         settings = Settings()
+        backend_settings = BackendSettings() if options.with_backend else None
     except ValidationError as error:
         first = error.errors()[0]
-        print(f"error: FRONTEND_{str(first['loc'][0]).upper()} is {first['input']!r}: {first['msg']}", file=sys.stderr)
+        prefix = "BACKEND" if error.title == BackendSettings.__name__ else "FRONTEND"
+        name = f"{prefix}_{str(first['loc'][0]).upper()}"
+        value = "set" if name.endswith("_TOKEN") else repr(first["input"])  # a secret is not shown
+        print(f"error: {name} is {value}: {first['msg']}", file=sys.stderr)
         return 2
-    environment = dict(os.environ)
-    commands = {"page": page_command(settings)}
-    ports = {"FRONTEND_PORT": settings.port}
-    if options.with_backend:
-        ports["BACKEND_PORT"] = int(environment.setdefault("BACKEND_PORT", "8000"))
-        environment.setdefault("FRONTEND_BACKEND_URL", f"http://127.0.0.1:{ports['BACKEND_PORT']}")
-        commands = {"backend": [sys.executable, "-m", "backend_gpu"]} | commands
-    for name, port in ports.items():
-        if is_taken(port):
-            print(f"error: port {port} is taken: stop what uses it, or choose another with {name}=…", file=sys.stderr)
+    parts = [page(settings)]
+    defaults = {}
+    if backend_settings is not None:
+        parts.insert(0, backend(backend_settings))
+        defaults = {
+            "FRONTEND_BACKEND_URL": parts[0].url,
+            "FRONTEND_BACKEND_TOKEN": backend_settings.token,
+            "FRONTEND_GALLERY": backend_settings.gallery_root,
+        }
+    for part in parts:
+        if is_taken(part.host, part.port):
+            told = f"port {part.port} is taken: stop what uses it, or choose another with {part.port_setting}=…"
+            print(f"error: {told}", file=sys.stderr)
             return 2
-    for stop in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(stop, raise_interrupt)
-    return run(commands, environment, settings)
+    stopped = threading.Event()
+    for stop in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(stop, lambda *_: stopped.set())
+    return run(parts, environment_with(defaults), stopped)
 
 
-def page_command(settings: Settings) -> list[str]:
+def page(settings: Settings) -> Part:
     """Streamlit, without questions, statistics and its developer's menu."""
     options = {
         "server.port": settings.port,
-        "server.address": os.environ.get("FRONTEND_HOST", "127.0.0.1"),
+        "server.address": settings.host,
         "server.headless": "true",
         "server.fileWatcherType": "none",
         "browser.gatherUsageStats": "false",
@@ -60,40 +86,55 @@ def page_command(settings: Settings) -> list[str]:
         "client.showErrorDetails": "none",
     }
     flags = [f"--{name}={value}" for name, value in options.items()]
-    return [sys.executable, "-m", "streamlit", "run", str(APP), *flags]
+    return Part(
+        name="page",
+        command=[sys.executable, "-m", "streamlit", "run", str(APP), *flags],
+        port_setting="FRONTEND_PORT",
+        host=settings.host,
+        port=settings.port,
+        ready_path="/_stcore/health",
+    )
 
 
-def run(commands: Mapping[str, list[str]], environment: Mapping[str, str], settings: Settings) -> int:
+def backend(settings: BackendSettings) -> Part:
+    """The backend on this machine."""
+    return Part(
+        name="backend",
+        command=[sys.executable, "-m", "backend_gpu"],
+        port_setting="BACKEND_PORT",
+        host="127.0.0.1",
+        port=settings.port,
+        ready_path="/readyz",
+    )
+
+
+def run(parts: list[Part], environment: Mapping[str, str], stopped: threading.Event) -> int:
     """Start the processes in this order, say when all are ready, and end all when one ends."""
-    processes: dict[str, subprocess.Popen[bytes]] = {}
+    processes: list[subprocess.Popen[bytes]] = []
     try:
-        for name, command in commands.items():
-            processes[name] = subprocess.Popen(command, env=environment, start_new_session=True)
-        addresses = {"page": f"http://127.0.0.1:{settings.port}/_stcore/health"}
-        if "backend" in commands:
-            addresses["backend"] = f"{environment['FRONTEND_BACKEND_URL']}/readyz"
+        for part in parts:  # in sessions of their own: Ctrl-C reaches them through us, once
+            process = subprocess.Popen(part.command, env=environment, start_new_session=True)
+            processes.append(process)
         started_at, told = time.monotonic(), False
-        while all(process.poll() is None for process in processes.values()):
-            if not told and all(answers(address) for address in addresses.values()):
+        while not stopped.wait(POLL_INTERVAL_S):
+            for part, process in zip(parts, processes, strict=True):
+                if process.poll() is not None:
+                    told_why = f"the {part.name} has ended (exit code {process.returncode}): the lines above say why"
+                    print(f"error: {told_why}", file=sys.stderr)
+                    return 1
+            if not told and all(answers(part.url + part.ready_path) for part in parts):
                 told = True
-                print(f"\n  言絵 is ready: http://127.0.0.1:{settings.port}\n  Ctrl-C stops it.\n", flush=True)
+                print(f"\n  言絵 is ready: {parts[-1].url}\n  Ctrl-C stops it.\n", flush=True)
             if not told and time.monotonic() - started_at > READY_TIMEOUT_S:
                 print(f"error: not ready after {READY_TIMEOUT_S} s: the lines above say why", file=sys.stderr)
                 return 1
-            time.sleep(POLL_INTERVAL_S)
-        name, process = next((name, process) for name, process in processes.items() if process.poll() is not None)
-        print(f"error: the {name} has ended (exit code {process.returncode}): the lines above say why", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
         return 0
     finally:
-        stop_all(list(processes.values()))
+        stop_all(processes)
 
 
 def stop_all(processes: list[subprocess.Popen[bytes]]) -> None:
     """Ask all to end, and wait until they have."""
-    for stop in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(stop, signal.SIG_IGN)  # a second Ctrl-C changes nothing: they are ending
     for process in processes:
         process.terminate()
     for process in processes:
@@ -101,30 +142,29 @@ def stop_all(processes: list[subprocess.Popen[bytes]]) -> None:
             process.wait(STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             process.kill()
+            process.wait()
 
 
-def raise_interrupt(*_: object) -> None:
-    """SIGTERM ends it like Ctrl-C."""
-    raise KeyboardInterrupt
-
-
-def is_taken(port: int) -> bool:
+def is_taken(host: str, port: int) -> bool:
     """Whether somebody listens on a port of this machine."""
-    with socket.socket() as probe:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("127.0.0.1", port))
+            probe.bind((host, port))
         except OSError:
             return True
     return False
 
 
 def answers(url: str) -> bool:
-    """Whether an address answers with success."""
-    try:
-        return requests.get(url, timeout=2).ok
-    except requests.RequestException:
-        return False
+    """Whether an address of this machine answers with success."""
+    with requests.Session() as session:
+        session.trust_env = False  # a proxy would look for it elsewhere
+        try:
+            return session.get(url, timeout=2).ok
+        except requests.RequestException:
+            return False
 
 
 if __name__ == "__main__":

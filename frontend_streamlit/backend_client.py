@@ -1,16 +1,22 @@
 """The backend over HTTP: what the page may ask it, and what can go wrong, as types."""
 
+import inspect
 import re
+import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from http import HTTPStatus
+from typing import Any, Literal, TypeVar
 
 import requests
+from requests.adapters import HTTPAdapter
 
+Answer = TypeVar("Answer")
 JobStatus = Literal["queued", "running", "succeeded", "failed", "cancelled"]
-CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 2, 15
-SUBMIT_TRIES = 3  # with one key: the same job, however often it arrives
+CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 2.0, 10.0
+MAX_CONNECTIONS = 32  # kept open for later calls
+SUBMIT_PAUSES_S = (0.2, 0.8)  # between tries with one key: the same job, however often it arrives
 
 
 class BackendError(Exception):
@@ -23,6 +29,14 @@ class BackendError(Exception):
 
 class BackendUnavailable(BackendError):
     """The backend does not answer."""
+
+
+class BackendUnreachable(BackendUnavailable):
+    """Nobody is there: no connection, not even a broken one."""
+
+
+class BackendBroken(BackendError):
+    """The backend answers that something in it went wrong, or what nobody understands."""
 
 
 class BackendRefusesToken(BackendError):
@@ -57,6 +71,7 @@ class JobMissing(BackendError):
     """The backend does not know that job or picture (any more)."""
 
 
+# By code; a code that stands nowhere here is the backend's own trouble, an answer without one is not the backend's.
 ERROR_OF: Mapping[str, type[BackendError]] = {
     "model_loading": ModelLoading,
     "storage_unavailable": StorageUnavailable,
@@ -67,6 +82,7 @@ ERROR_OF: Mapping[str, type[BackendError]] = {
     "invalid_value": PromptRefused,
     "invalid_api_key": BackendRefusesToken,
     "not_found": JobMissing,
+    "service_stopping": BackendUnavailable,
 }
 
 
@@ -147,27 +163,36 @@ class Status:
 class BackendClient:
     """Talks to one backend; safe to share between sessions."""
 
-    def __init__(self, url: str, token: str = "") -> None:
+    def __init__(
+        self, url: str, token: str = "", timeouts_s: tuple[float, float] = (CONNECT_TIMEOUT_S, READ_TIMEOUT_S)
+    ) -> None:
         self.url = url.rstrip("/")
+        self._timeouts_s = timeouts_s
         self._session = requests.Session()
+        self._session.mount("http", HTTPAdapter(pool_maxsize=MAX_CONNECTIONS))
+        self._session.trust_env = False  # no proxy between the two, and no .netrc in place of the token
         if token:
             self._session.headers["Authorization"] = f"Bearer {token}"
 
-    def submit(self, request: JobRequest) -> Job:
+    def submit(self, request: JobRequest, key: str = "") -> Job:
         """Hand in a job; sent again with the same key if the connection breaks, so that it is made once.
+
+        Args:
+            key: to hand in the same job from several places; a new one if empty.
 
         Raises:
             BackendError: one of its kinds.
         """
         body = {name: value for name, value in vars(request).items() if value is not None}
-        headers = {"Idempotency-Key": uuid.uuid4().hex}
-        for tries_left in reversed(range(SUBMIT_TRIES)):
+        headers = {"Idempotency-Key": key or uuid.uuid4().hex}
+        for pause_s in SUBMIT_PAUSES_S:
             try:
-                return read_job(self._call("POST", "/v1/jobs", json=body, headers=headers).json())
+                return self._call("POST", "/v1/jobs", read_job, json=body, headers=headers)
+            except BackendUnreachable:
+                raise
             except BackendUnavailable:
-                if not tries_left:
-                    raise
-        raise AssertionError("unreachable")
+                time.sleep(pause_s)
+        return self._call("POST", "/v1/jobs", read_job, json=body, headers=headers)
 
     def read_job(self, job_id: str) -> Job:
         """A job as it is now.
@@ -175,7 +200,7 @@ class BackendClient:
         Raises:
             BackendError: one of its kinds.
         """
-        return read_job(self._call("GET", f"/v1/jobs/{job_id}").json())
+        return self._call("GET", f"/v1/jobs/{job_id}", read_job)
 
     def list_jobs(self, owner: str, limit: int) -> list[Job]:
         """The owner's jobs, newest first.
@@ -183,8 +208,7 @@ class BackendClient:
         Raises:
             BackendError: one of its kinds.
         """
-        answer = self._call("GET", "/v1/jobs", params={"owner": owner, "limit": limit})
-        return [read_job(document) for document in answer.json()["data"]]
+        return self._call("GET", "/v1/jobs", read_jobs, params={"owner": owner, "limit": limit})
 
     def cancel(self, job_id: str) -> None:
         """Cancel a job that has not ended.
@@ -192,7 +216,7 @@ class BackendClient:
         Raises:
             BackendError: one of its kinds.
         """
-        self._call("POST", f"/v1/jobs/{job_id}/cancel")
+        self._call("POST", f"/v1/jobs/{job_id}/cancel", read_job)
 
     def read_picture(self, image: Image) -> bytes:
         """A finished picture as PNG.
@@ -200,7 +224,7 @@ class BackendClient:
         Raises:
             BackendError: one of its kinds.
         """
-        return self._call("GET", image.url).content
+        return self._response("GET", image.url).content
 
     def read_status(self) -> Status:
         """What the backend does now.
@@ -208,45 +232,73 @@ class BackendClient:
         Raises:
             BackendError: one of its kinds.
         """
-        document = self._call("GET", "/v1/status").json()
-        return Status(
-            model=document["model"],
-            device=document["device"],
-            is_ready=document["ready"],
-            queued_jobs=document["queued_jobs"],
-            running_jobs=document["running_jobs"],
-            vocabulary=frozenset(document["vocabulary"]),
-        )
+        return self._call("GET", "/v1/status", read_status)
 
-    def _call(self, method: str, path: str, **arguments: Any) -> requests.Response:
-        timeout = (CONNECT_TIMEOUT_S, READ_TIMEOUT_S)
+    def _call(self, method: str, path: str, read: Callable[[Mapping[str, Any]], Answer], **arguments: Any) -> Answer:
+        response = self._response(method, path, **arguments)
         try:
-            response = self._session.request(method, self.url + path, timeout=timeout, **arguments)
+            return read(response.json())
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise BackendBroken(f"{path} answered what nobody understands") from error
+
+    def _response(self, method: str, path: str, **arguments: Any) -> requests.Response:
+        try:
+            response = self._session.request(
+                method, self.url + path, timeout=self._timeouts_s, allow_redirects=False, **arguments
+            )
+        except (requests.ConnectTimeout, requests.exceptions.InvalidURL) as error:
+            raise BackendUnreachable(type(error).__name__) from error
         except requests.RequestException as error:
             raise BackendUnavailable(type(error).__name__) from error
-        if response.ok:
+        if response.status_code < HTTPStatus.MULTIPLE_CHOICES:
             return response
-        try:
-            told = response.json()["error"]
-            code, message = told["code"], told["message"]
-        except (ValueError, KeyError, TypeError):
-            code, message = "", ""  # not the backend: something in between
-        retry_after = response.headers.get("Retry-After", "")
-        raise ERROR_OF.get(code, BackendUnavailable)(message, float(retry_after) if retry_after.isdecimal() else None)
+        raise error_of(response)
+
+
+def error_of(response: requests.Response) -> BackendError:
+    """What an answer that is no success means."""
+    try:
+        told = response.json()["error"]
+        kind, message = ERROR_OF.get(told["code"], BackendBroken), str(told["message"])
+    except (ValueError, KeyError, TypeError):
+        kind, message = BackendUnavailable, ""  # not the backend: something in between
+    retry_after = response.headers.get("Retry-After", "")
+    return kind(message, float(retry_after) if retry_after.isdecimal() else None)
+
+
+def read_status(document: Mapping[str, Any]) -> Status:
+    """A status document of the backend."""
+    return Status(
+        model=document["model"],
+        device=document["device"],
+        is_ready=document["ready"],
+        queued_jobs=document["queued_jobs"],
+        running_jobs=document["running_jobs"],
+        vocabulary=frozenset(document["vocabulary"]),
+    )
+
+
+def read_jobs(document: Mapping[str, Any]) -> list[Job]:
+    """A list of jobs of the backend."""
+    return [read_job(job) for job in document["data"]]
 
 
 def read_job(document: Mapping[str, Any]) -> Job:
     """A Job document of the backend."""
-    request = {name: document["request"][name] for name in JobRequest.__dataclass_fields__}
     return Job(
         id=document["id"],
         status=document["status"],
-        request=JobRequest(**request),
+        request=picked(JobRequest, document["request"]),
         created_at=document["created_at"],
         position=document["position"],
         eta_s=document["eta_seconds"],
-        progress=Progress(**document["progress"]) if document["progress"] else None,
+        progress=picked(Progress, document["progress"]) if document["progress"] else None,
         preview=document["preview"],
-        images=tuple(Image(**image) for image in document["images"]),
+        images=tuple(picked(Image, image) for image in document["images"]),
         error_code=document["error"]["code"] if document["error"] else None,
     )
+
+
+def picked(kind: Callable[..., Answer], document: Mapping[str, Any]) -> Answer:
+    """A record of what it has fields for; later backends may tell more."""
+    return kind(**{name: document[name] for name in inspect.signature(kind).parameters})

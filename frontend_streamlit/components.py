@@ -294,8 +294,7 @@ def show_gallery(session: Session, clients: Clients) -> None:
         pages = max(1, -(-len(names) // PICTURES_PER_PAGE))
         session.page = min(session.page, pages - 1)
         first = session.page * PICTURES_PER_PAGE
-        found = (clients.gallery.picture(session.owner, name) for name in names[first : first + PICTURES_PER_PAGE])
-        pictures = [picture for picture in found if picture is not None]
+        pictures = clients.gallery.pictures(session.owner, names[first : first + PICTURES_PER_PAGE])
     except GalleryUnavailable as error:
         st.warning(sentence_for(error, texts))
         st.button(texts.try_again, key="retry_gallery")

@@ -5,6 +5,7 @@ import json
 import re
 import zipfile
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -15,8 +16,10 @@ import fsspec
 from PIL import Image, UnidentifiedImageError
 
 OWNER = re.compile(r"[A-Za-z0-9_-]{1,64}")
-NAME = re.compile(r"(\d{8}T\d{6})_([0-9a-f]{32})_(\d)\.png")
+NAME = re.compile(r"[0-9]{8}T[0-9]{6}_[0-9a-f]{32}_[0-9]\.png")
 CACHED_PICTURES = 512  # a picture never changes; some 100 KB each
+READERS = 12
+BUCKET_TIMEOUT_S = 15.0  # gcsfs alone would try for half an hour
 
 
 class GalleryUnavailable(Exception):
@@ -57,15 +60,15 @@ class Gallery:
     """`<root>/<owner>/<time>_<job>_<index>.png`. Every method raises GalleryUnavailable if it can't be reached."""
 
     def __init__(self, root: str) -> None:
-        self.root = root
+        self.root = root.rstrip("/") or "/"
         self._open = lru_cache(maxsize=CACHED_PICTURES)(self._read)
 
     def names(self, owner: str) -> list[str]:
         """The owner's files, newest first."""
-        with self._access() as (files, root):
-            folder = f"{root}/{checked(owner)}"
+        folder = f"{self.root}/{checked(owner)}"
+        with access_to(folder) as (files, options):
             try:
-                paths = files.ls(folder, detail=False, refresh=True)
+                paths = files.ls(folder, detail=False, refresh=True, **options)
             except FileNotFoundError:
                 return []
         names = (path.rsplit("/", 1)[-1] for path in paths)
@@ -73,49 +76,71 @@ class Gallery:
 
     def picture(self, owner: str, name: str) -> Picture | None:
         """One picture; None if it was deleted meanwhile or is no picture of ours."""
-        return self._open(checked(owner), name)
+        if checked(owner) and NAME.fullmatch(name):
+            with suppress(NoPicture):
+                return self._open(owner, name)
+        return None
+
+    def pictures(self, owner: str, names: Sequence[str]) -> list[Picture]:
+        """Those of the names that are pictures, read side by side: a bucket takes its time for each."""
+        with ThreadPoolExecutor(READERS) as readers:
+            found = list(readers.map(lambda name: self.picture(owner, name), names))
+        return [picture for picture in found if picture is not None]
 
     def search(self, owner: str, words: str) -> list[str]:
         """The files whose prompts have all these words, newest first."""
         names = self.names(owner)
         if not words.strip():
             return names
-        return [name for name in names if (picture := self.picture(owner, name)) and picture.matches(words)]
+        return [picture.name for picture in self.pictures(owner, names) if picture.matches(words)]
 
     def delete(self, owner: str, name: str) -> None:
         """Remove a picture; one that is gone already is fine."""
+        path = f"{self.root}/{checked(owner)}/{name}"
         if not NAME.fullmatch(name):
             raise ValueError(f"{name!r} is no picture's name")
-        with self._access() as (files, root), suppress(FileNotFoundError):
-            files.rm_file(f"{root}/{checked(owner)}/{name}")
+        with access_to(path) as (files, options), suppress(FileNotFoundError):
+            files.rm_file(path, **options)
         self._open.cache_clear()
 
-    def _read(self, owner: str, name: str) -> Picture | None:
-        match = NAME.fullmatch(name)
-        if match is None:
-            return None
-        with self._access() as (files, root):
+    def _read(self, owner: str, name: str) -> Picture:
+        path = f"{self.root}/{owner}/{name}"
+        with access_to(path) as (files, options):
             try:
-                png = files.cat_file(f"{root}/{owner}/{name}")
-            except FileNotFoundError:
-                return None
+                png = files.cat_file(path, **options)
+            except (FileNotFoundError, IsADirectoryError) as error:
+                raise NoPicture(name) from error
         try:
-            with Image.open(io.BytesIO(png)) as image:
+            with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
                 image.load()
                 record = json.loads(image.info.get("kotoe", "{}"))
-        except (UnidentifiedImageError, OSError, ValueError):
-            return None
-        made_at = datetime.strptime(match[1], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
+            made_at = datetime.strptime(name.partition("_")[0], "%Y%m%dT%H%M%S").replace(tzinfo=UTC)
+        except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:  # Pillow's word for a broken PNG
+            raise NoPicture(name) from error
+        if not isinstance(record, dict):
+            raise NoPicture(name)
         return Picture(name=name, made_at=made_at, png=png, record=record)
 
-    @contextmanager
-    def _access(self) -> Iterator[tuple[fsspec.AbstractFileSystem, str]]:
-        try:
-            yield fsspec.core.url_to_fs(self.root)
-        except FileNotFoundError:
-            raise
-        except Exception as error:  # each file system has errors of its own
-            raise GalleryUnavailable(str(error)) from error
+
+class NoPicture(Exception):
+    """A file that is not there, or is no picture of ours."""
+
+
+@contextmanager
+def access_to(path: str) -> Iterator[tuple[fsspec.AbstractFileSystem, dict[str, float]]]:
+    """The file system of a path, and options for every call of it."""
+    try:
+        if path.startswith("gs://"):
+            # gcsfs.GCSFileSystem asks for the kind of bucket by gRPC first; this one speaks HTTP alone, and is enough
+            from gcsfs.core import GCSFileSystem  # here: it takes half a second, and few need it
+
+            yield GCSFileSystem(), {"timeout": BUCKET_TIMEOUT_S}
+        else:
+            yield fsspec.core.url_to_fs(path)[0], {}
+    except (FileNotFoundError, NoPicture):
+        raise
+    except Exception as error:  # each file system has errors of its own
+        raise GalleryUnavailable(str(error) or type(error).__name__) from error
 
 
 def checked(owner: str) -> str:

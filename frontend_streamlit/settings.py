@@ -1,22 +1,44 @@
 """Settings of the page, from the environment (`FRONTEND_…`)."""
 
+import os
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from frontend_streamlit.gpu_vm import GpuVm
+
 TranslatorName = Literal["auto", "offline", "google", "local"]
+
+
+def sendable(token: SecretStr) -> SecretStr:
+    """Refuse a token that can't be sent, such as one with the line end of the file that it came from."""
+    if not re.fullmatch("[!-~]*", token.get_secret_value()):
+        raise ValueError("a token is ASCII letters, digits and signs, without spaces or line ends")
+    return token
+
+
+def is_vm_name(name: str) -> str:
+    """Refuse what names no machine."""
+    if name:
+        GpuVm(name)
+    return name
 
 
 class Settings(BaseSettings):
     """What an operator may choose; read once by the entry point."""
 
-    model_config = SettingsConfigDict(env_prefix="FRONTEND_")
+    model_config = SettingsConfigDict(env_prefix="FRONTEND_", env_ignore_empty=True)
 
+    host: Annotated[str, Field(description="address that the page listens on")] = "127.0.0.1"
     port: Annotated[int, Field(ge=1, le=65535, description="port of the page")] = 8501
     backend_url: Annotated[str, Field(description="where the backend is")] = "http://127.0.0.1:8000"
-    backend_token: Annotated[SecretStr, Field(description="the backend's bearer token")] = SecretStr("")
+    backend_token: Annotated[SecretStr, AfterValidator(sendable), Field(description="the backend's bearer token")] = (
+        SecretStr("")
+    )
     gallery: Annotated[str, Field(description="folder or gs:// URL of the gallery")] = "data/gallery"
     translator: Annotated[
         TranslatorName,
@@ -26,8 +48,33 @@ class Settings(BaseSettings):
     google_location: Annotated[str, Field(description="its location; a glossary needs a region")] = "global"
     google_glossary: Annotated[str, Field(description="glossary to translate with")] = ""
     local_translator: Annotated[Path | None, Field(description="folder of a CTranslate2 model")] = None
-    gpu_vm: Annotated[str, Field(description="projects/P/zones/Z/instances/N to wake; empty: none")] = ""
+    gpu_vm: Annotated[
+        str,
+        AfterValidator(is_vm_name),
+        Field(description="projects/P/zones/Z/instances/N to wake; empty: none"),
+    ] = ""
     login: Annotated[
         Literal["none", "oidc", "iap"], Field(description="who the user is: the link, st.login, or IAP")
     ] = "none"
     iap_audience: Annotated[str, Field(description="audience of IAP's signed header; needed with login iap")] = ""
+
+
+class BackendSettings(BaseSettings):
+    """What the page's launcher must know of a backend that it starts itself."""
+
+    model_config = SettingsConfigDict(env_prefix="BACKEND_", env_ignore_empty=True)
+
+    port: Annotated[int, Field(ge=1, le=65535)] = 8000
+    data_dir: Path = Path("data")
+    gallery: str = ""
+    token: str = ""
+
+    @property
+    def gallery_root(self) -> str:
+        """Where it puts pictures, and the page looks for them."""
+        return self.gallery or str(self.data_dir / "gallery")
+
+
+def environment_with(defaults: Mapping[str, str]) -> dict[str, str]:
+    """The environment for other processes, with values for what is not set in it."""
+    return {**defaults, **{name: value for name, value in os.environ.items() if value or name not in defaults}}

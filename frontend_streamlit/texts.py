@@ -4,7 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from frontend_streamlit import backend_client as backend
+from frontend_streamlit import gpu_vm_errors as gpu
+from frontend_streamlit import translation
 from frontend_streamlit.gallery import GalleryUnavailable
+from frontend_streamlit.gpu_vm import BootPhase, VmStatus
 
 EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "kotoe-mini": (
@@ -98,6 +101,14 @@ class Texts:
     not_allowed: str
     backend_state: str
     model_is_loading: str
+    retry_in: str
+    gpu_asleep: str
+    gpu_waking: str
+    gpu_elapsed: str
+    gpu_phases: Mapping[VmStatus | BootPhase | None, str]
+    gpu_failed: str
+    gpu_wake_again: str
+    gpu_give_up: str
     errors: Mapping[type[Exception], str]
     surprise: str
 
@@ -188,9 +199,32 @@ JAPANESE = Texts(
     not_allowed="ログインを確かめられませんでした。管理者に知らせてください。",
     backend_state="モデル {}・{}・待ち {}",
     model_is_loading="モデルを読み込んでいます。もうすこしお待ちください。",
+    retry_in="約{}後に空きます。",
+    gpu_asleep="GPU は眠っています。「描く」を押すと起こします（ふつう3〜5分）。できた絵はギャラリーで見られます。",
+    gpu_waking="GPU を起こして、準備ができしだい描きます：{}",
+    gpu_elapsed="{}・{}経過",
+    gpu_phases={
+        VmStatus.ASLEEP: "GPU は眠っています",
+        VmStatus.STOPPING: "眠りにつくところです。そのあと起こします",
+        VmStatus.STARTING: "マシンを起こしています",
+        VmStatus.UNKNOWN: "様子を見ています",
+        BootPhase.BOOT: "マシンが起動しています",
+        BootPhase.DRIVER: "GPU ドライバーを準備しています",
+        BootPhase.PULL: "プログラムを取り寄せています",
+        BootPhase.LOADING: "モデルを読み込んでいます",
+        BootPhase.READY: "準備ができました。つないでいます",
+        BootPhase.ERROR: "起動の途中で失敗しました",
+        None: "起動しました。つながるのを待っています",
+    },
+    gpu_failed="GPU マシンの起動が途中で失敗しました。もう一度起こすか、管理者に知らせてください。",
+    gpu_wake_again="もう一度起こす",
+    gpu_give_up="待つのをやめる",
     errors={
         backend.BackendUnavailable: (
             "描くサービスに接続できません。書いたものはそのままです。少し待って、もう一度ためしてください。"
+        ),
+        backend.BackendBroken: (
+            "描くサービスの中で問題が起きました。もう一度ためし、続くようなら管理者に知らせてください。"
         ),
         backend.BackendRefusesToken: "このページの合言葉が描くサービスと合いません。管理者に知らせてください。",
         backend.ModelLoading: "モデルを読み込んでいるところです。1分ほど待って、もう一度「描く」を押してください。",
@@ -201,6 +235,39 @@ JAPANESE = Texts(
         backend.PromptRefused: "この英語では描けません。下の英語を短くするか、直してください。",
         backend.JobMissing: "その絵はもう描くサービスに残っていません。ギャラリーを見てください。",
         GalleryUnavailable: "ギャラリーを開けません。少し待って、もう一度ためしてください。",
+        translation.TranslationError: "翻訳できませんでした。「訳し直す」を押すか、英語を直接書いてください。",
+        translation.TranslatorMisconfigured: (
+            "翻訳の設定に問題があります。管理者に知らせてください。英語を直接書けば描けます。"
+        ),
+        translation.TranslationDenied: (
+            "翻訳サービスに断られました。権限を管理者に確かめてもらってください。英語を直接書けば描けます。"
+        ),
+        translation.TranslationQuotaExceeded: (
+            "翻訳サービスの利用枠を使い切りました。少し待って訳し直すか、英語を直接書いてください。"
+        ),
+        translation.TranslationTimedOut: (
+            "翻訳サービスの返事が間に合いませんでした。「訳し直す」を押すか、英語を直接書いてください。"
+        ),
+        translation.TranslationUnavailable: (
+            "翻訳サービスに接続できません。少し待って訳し直すか、英語を直接書いてください。"
+        ),
+        translation.TranslationEmpty: "訳が空でした。別の言い方にするか、英語を直接書いてください。",
+        gpu.GpuVmError: "GPU を起こせませんでした。少し待って、もう一度ためしてください。",
+        gpu.GpuVmUnreachable: "Google Cloud の返事がありません。少し待って、もう一度ためしてください。",
+        gpu.GpuVmMissing: "設定された GPU マシンが見つかりません。管理者に FRONTEND_GPU_VM を直してもらってください。",
+        gpu.GpuVmBusy: "GPU マシンは切り替わりの途中です。少し待って、もう一度ためしてください。",
+        gpu.GpuCredentialsMissing: (
+            "このページには Google Cloud のアカウントがありません。管理者にログインの設定を頼んでください。"
+        ),
+        gpu.GpuPermissionMissing: (
+            "このページには GPU マシンを起こす権限がありません。管理者に Compute Engine の権限を頼んでください。"
+        ),
+        gpu.GpuQuotaMissing: (
+            "このプロジェクトの GPU の割り当て（クォータ）が足りません。管理者に増やす申請を頼んでください。"
+        ),
+        gpu.GpuOutOfStock: (
+            "このゾーンの GPU がいま品切れです。数分待ってもう一度ためすか、管理者に別のゾーンを頼んでください。"
+        ),
     },
     surprise="思わぬ問題が起きました。ページを読み込み直してください。書いた言葉は写しておくと安心です。",
 )
@@ -291,8 +358,29 @@ ENGLISH = Texts(
     not_allowed="Your sign-in could not be verified. Tell the operator.",
     backend_state="model {} · {} · waiting {}",
     model_is_loading="The model is being loaded. A moment, please.",
+    retry_in="There is room again in about {}.",
+    gpu_asleep='The GPU is asleep. "Draw" wakes it (3 to 5 minutes as a rule). Finished pictures are in the gallery.',
+    gpu_waking="Waking the GPU; this is drawn as soon as it is ready: {}",
+    gpu_elapsed="{} · {} so far",
+    gpu_phases={
+        VmStatus.ASLEEP: "The GPU is asleep",
+        VmStatus.STOPPING: "It is going to sleep; then it will be woken",
+        VmStatus.STARTING: "Waking the machine",
+        VmStatus.UNKNOWN: "Looking after it",
+        BootPhase.BOOT: "The machine boots",
+        BootPhase.DRIVER: "Preparing the GPU driver",
+        BootPhase.PULL: "Fetching the program",
+        BootPhase.LOADING: "Loading the model",
+        BootPhase.READY: "Ready; connecting",
+        BootPhase.ERROR: "The start failed half-way",
+        None: "It runs; waiting for an answer",
+    },
+    gpu_failed="The GPU machine's start failed half-way. Wake it again, or tell the operator.",
+    gpu_wake_again="Wake it again",
+    gpu_give_up="Stop waiting",
     errors={
         backend.BackendUnavailable: "The drawing service can't be reached. What you wrote is kept. Try again later.",
+        backend.BackendBroken: "Something went wrong inside the drawing service. Try again, or tell the operator.",
         backend.BackendRefusesToken: "This page's token does not fit the drawing service. Tell the operator.",
         backend.ModelLoading: 'The model is being loaded. Wait a minute and press "Draw" again.',
         backend.StorageUnavailable: "The drawing service has no room left. Tell the operator.",
@@ -302,6 +390,35 @@ ENGLISH = Texts(
         backend.PromptRefused: "This English can't be drawn. Make it shorter or change it below.",
         backend.JobMissing: "The drawing service no longer has that picture. Look into the gallery.",
         GalleryUnavailable: "The gallery can't be opened. Wait a little and try again.",
+        translation.TranslationError: "It could not be translated. Try again, or write the English yourself.",
+        translation.TranslatorMisconfigured: (
+            "The translator is not set up right: tell the operator. You can write the English yourself."
+        ),
+        translation.TranslationDenied: (
+            "The translation service refuses this page: tell the operator. You can write the English yourself."
+        ),
+        translation.TranslationQuotaExceeded: (
+            "The translation quota is used up. Try again later, or write the English yourself."
+        ),
+        translation.TranslationTimedOut: (
+            "The translation service did not answer in time. Try again, or write the English yourself."
+        ),
+        translation.TranslationUnavailable: (
+            "The translation service can't be reached. Try again later, or write the English yourself."
+        ),
+        translation.TranslationEmpty: "The translation was empty. Use other words, or write the English yourself.",
+        gpu.GpuVmError: "The GPU could not be woken. Wait a little and try again.",
+        gpu.GpuVmUnreachable: "Google Cloud does not answer. Wait a little and try again.",
+        gpu.GpuVmMissing: "The configured GPU machine does not exist. Ask the operator to correct FRONTEND_GPU_VM.",
+        gpu.GpuVmBusy: "The GPU machine is changing its state. Wait a little and try again.",
+        gpu.GpuCredentialsMissing: "This page has no Google Cloud account. Ask the operator to set up its login.",
+        gpu.GpuPermissionMissing: (
+            "This page has no permission to wake the GPU machine. Ask the operator for Compute Engine rights."
+        ),
+        gpu.GpuQuotaMissing: "The project's GPU quota is too small. Ask the operator to request more.",
+        gpu.GpuOutOfStock: (
+            "This zone is out of GPUs just now. Try again in some minutes, or ask the operator for another zone."
+        ),
     },
     surprise="Something unexpected happened. Reload the page; copy what you wrote first.",
 )
@@ -311,12 +428,16 @@ LANGUAGES: Mapping[str, Texts] = {"ja": JAPANESE, "en": ENGLISH}
 
 def sentence_for(error: Exception, texts: Texts) -> str:
     """What the page says about an error: the sentence of its class, or of the nearest class above it."""
-    return next((texts.errors[kind] for kind in type(error).__mro__ if kind in texts.errors), texts.surprise)
+    sentence = next((texts.errors[kind] for kind in type(error).__mro__ if kind in texts.errors), texts.surprise)
+    wait_s = error.retry_after_s if isinstance(error, backend.QueueFull | backend.LimitReached) else None
+    if wait_s is None:
+        return sentence
+    return sentence + ("" if texts is JAPANESE else " ") + texts.retry_in.format(duration(wait_s, texts))
 
 
 def duration(seconds: float, texts: Texts) -> str:
     """A time to wait, rounded as people say it."""
     in_japanese = texts is JAPANESE
-    if seconds < 60:
+    if seconds < 59.5:
         return f"{max(1, round(seconds))}秒" if in_japanese else f"{max(1, round(seconds))} s"
-    return f"{round(seconds / 60)}分" if in_japanese else f"{round(seconds / 60)} min"
+    return f"{max(1, round(seconds / 60))}分" if in_japanese else f"{max(1, round(seconds / 60))} min"

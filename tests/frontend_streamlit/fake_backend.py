@@ -1,0 +1,176 @@
+"""A backend for the page's tests: speaks the HTTP contract over a real loopback socket, draws nothing."""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+PIXEL = "data:image/gif;base64,R0lGODlhAQABAAAAACw="
+STATUS = {
+    "model": "kotoe-mini",
+    "device": "cpu",
+    "ready": True,
+    "load_error": None,
+    "queued_jobs": 0,
+    "running_jobs": 0,
+    "idle_seconds": 3.0,
+    "vocabulary": ["a", "on", "red", "blue", "apple", "background"],
+    "seconds_per_picture": 1.0,
+}
+CHOICES = {
+    "source_prompt": "",
+    "translator": "",
+    "negative_prompt": "",
+    "n": 1,
+    "seed": 7,
+    "guidance_scale": 2.5,
+    "steps": 20,
+    "upsample_steps": 4,
+    "sampler": "dpmpp_2m",
+    "upscale": True,
+    "owner": "anonymous",
+    "model": "kotoe-mini",
+}
+
+
+def job_document(number: int, status: str, **changes: Any) -> dict[str, Any]:
+    """A Job as the contract has it; `request` may be given in part."""
+    job_id = f"{number:032x}"
+    request = CHOICES | {"prompt": "a red apple"} | changes.pop("request", {})
+    images = [
+        {"index": index, "seed": request["seed"] + index, "url": f"/v1/jobs/{job_id}/images/{index}.png"}
+        for index in range(request["n"] if status == "succeeded" else 0)
+    ]
+    document = {
+        "id": job_id,
+        "status": status,
+        "request": request,
+        "created_at": time.time(),
+        "started_at": None,
+        "finished_at": None,
+        "position": 1 if status == "queued" else None,
+        "eta_seconds": None,
+        "progress": None,
+        "preview": None,
+        "images": images,
+        "error": None,
+    }
+    return document | changes
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What to send back."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    @staticmethod
+    def of(document: Any, status: int = 200) -> "Answer":
+        return Answer(status, json.dumps(document).encode())
+
+    @staticmethod
+    def error(status: int, code: str, **headers: str) -> "Answer":
+        error = {"message": f"{code} happened", "type": "some_error", "param": None, "code": code}
+        return Answer(status, json.dumps({"error": error}).encode(), headers)
+
+
+CUT = Answer(0, b"")  # the connection ends without an answer
+
+
+@dataclass
+class FakeBackend:
+    """Its state, to be changed by tests while it serves."""
+
+    status: dict[str, Any] = field(default_factory=lambda: dict(STATUS))
+    jobs: list[dict[str, Any]] = field(default_factory=list)
+    png: bytes = b""
+    requests: list[tuple[str, str, Mapping[str, str], Any]] = field(default_factory=list)  # method, path, headers, body
+    overrides: list[tuple[str, str, Callable[[], Answer]]] = field(default_factory=list)  # method, path's start, answer
+    by_key: dict[str, dict[str, Any]] = field(default_factory=dict)
+    url: str = ""
+
+    def answer_with(self, answer: Answer, path: str = "/", method: str = "", times: int = 10**9) -> None:
+        """Give this answer to such requests, so often."""
+        left = iter(range(times))
+
+        def once() -> Answer:
+            if next(left, None) is None:
+                raise StopIteration
+            return answer
+
+        self.overrides.append((method, path, once))
+
+    def asked(self, method: str, path: str) -> list[tuple[str, str, Mapping[str, str], Any]]:
+        """The requests of that kind so far."""
+        return [request for request in self.requests if request[0] == method and request[1].startswith(path)]
+
+    def handle(self, method: str, path: str, headers: Mapping[str, str], body: Any) -> Answer:
+        """Answer one request."""
+        self.requests.append((method, path, headers, body))
+        for wanted, start, answer in self.overrides:
+            if path.startswith(start) and wanted in ("", method):
+                try:
+                    return answer()
+                except StopIteration:
+                    continue
+        if path == "/v1/status":
+            return Answer.of(self.status)
+        if method == "POST" and path == "/v1/jobs":
+            key = headers["Idempotency-Key"]
+            if key not in self.by_key:
+                self.by_key[key] = job_document(len(self.jobs) + 1, "queued", request=body)
+                self.jobs.insert(0, self.by_key[key])
+            return Answer.of(self.by_key[key], 202)
+        if path.startswith("/v1/jobs?"):
+            owner = path.split("owner=")[1].split("&")[0]
+            return Answer.of({"data": [job for job in self.jobs if job["request"]["owner"] == owner]})
+        found = [job for job in self.jobs if path.startswith(f"/v1/jobs/{job['id']}")]
+        if not found:
+            return Answer.error(404, "not_found")
+        if path.endswith("/cancel"):
+            found[0]["status"] = "cancelled"
+        return Answer(200, self.png) if path.endswith(".png") else Answer.of(found[0])
+
+
+@contextmanager
+def serve(backend: FakeBackend) -> Iterator[FakeBackend]:
+    """Let it listen on a free port of this machine; its `url` says which."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def answer(self) -> None:
+            content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            given = backend.handle(self.command, self.path, self.headers, json.loads(content) if content else None)  # type: ignore[arg-type]
+            if given is CUT:
+                self.close_connection = True
+                return
+            self.send_response(given.status)
+            for name, value in given.headers.items():
+                self.send_header(name.replace("_", "-"), value)
+            self.send_header("Content-Length", str(len(given.body)))
+            self.end_headers()
+            self.wfile.write(given.body)
+
+        do_GET = do_POST = answer  # noqa: N815
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    backend.url = f"http://127.0.0.1:{server.server_port}"
+    try:
+        yield backend
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()

@@ -1,0 +1,126 @@
+import string
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
+from typing import Any
+
+import pytest
+
+from frontend_streamlit.backend_client import BackendError, QueueFull
+from frontend_streamlit.clients import choose_translator
+from frontend_streamlit.gallery import GalleryUnavailable
+from frontend_streamlit.gpu_vm import BootPhase, VmStatus
+from frontend_streamlit.gpu_vm_errors import GpuVmError
+from frontend_streamlit.settings import Settings
+from frontend_streamlit.texts import ENGLISH, EXAMPLES, JAPANESE, LANGUAGES, Texts, duration, sentence_for
+from frontend_streamlit.translation import TranslationError
+
+NEXT_STEPS = ("ください", "描けます")
+ENGLISH_MAY_BE_TYPED = "英語を直接書"
+
+
+def subclasses(kind: type[Exception]) -> Iterator[type[Exception]]:
+    yield kind
+    for below in kind.__subclasses__():
+        yield from subclasses(below)
+
+
+ERRORS = [*subclasses(BackendError), *subclasses(TranslationError), *subclasses(GpuVmError), GalleryUnavailable]
+
+
+def words_of(texts: Texts) -> dict[str, str]:
+    """Every text by where it stands."""
+    words: dict[str, str] = {}
+    for field in fields(texts):
+        value: Any = getattr(texts, field.name)
+        if isinstance(value, Mapping):
+            words |= {f"{field.name} {key}": text for key, text in value.items()}
+        else:
+            words[field.name] = value
+    return words
+
+
+def test_both_languages_say_the_same_things() -> None:
+    assert words_of(JAPANESE).keys() == words_of(ENGLISH).keys()
+    assert LANGUAGES.keys() == {"ja", "en"}
+
+
+@pytest.mark.parametrize("place", list(words_of(JAPANESE)))
+def test_every_text_has_words_and_the_same_gaps_in_both_languages(place: str) -> None:
+    japanese, english = words_of(JAPANESE)[place], words_of(ENGLISH)[place]
+    assert japanese.strip()
+    assert english.strip()
+    gaps = [[part[1] for part in string.Formatter().parse(text) if part[1] is not None] for text in (japanese, english)]
+    assert gaps[0] == gaps[1]
+
+
+@pytest.mark.parametrize("place", list(words_of(ENGLISH)))
+def test_english_has_no_japanese_in_it_but_what_names_itself(place: str) -> None:
+    if place not in ("language", "prompt_hint"):
+        assert words_of(ENGLISH)[place].replace("×", "x").replace("·", "").isascii()
+
+
+@pytest.mark.parametrize("kind", ERRORS, ids=lambda kind: kind.__name__)
+def test_every_error_has_a_japanese_sentence_with_a_next_step(kind: type[Exception]) -> None:
+    if kind is BackendError:
+        return  # only its kinds are raised
+    sentence = sentence_for(kind("Google's own words"), JAPANESE)
+    assert sentence != JAPANESE.surprise
+    assert sentence.endswith("。")
+    assert any(step in sentence for step in NEXT_STEPS), sentence
+    assert "Google's own words" not in sentence
+
+
+@pytest.mark.parametrize("kind", ERRORS, ids=lambda kind: kind.__name__)
+def test_no_two_kinds_of_error_say_the_same(kind: type[Exception]) -> None:
+    if kind in JAPANESE.errors:
+        for texts in (JAPANESE, ENGLISH):
+            assert list(texts.errors.values()).count(texts.errors[kind]) == 1
+
+
+@pytest.mark.parametrize("kind", [*subclasses(TranslationError)], ids=lambda kind: kind.__name__)
+def test_who_gets_no_translation_is_told_that_english_can_be_typed(kind: type[Exception]) -> None:
+    assert kind in JAPANESE.errors
+    assert ENGLISH_MAY_BE_TYPED in sentence_for(kind(), JAPANESE)
+
+
+@pytest.mark.parametrize("kind", [*subclasses(GpuVmError)], ids=lambda kind: kind.__name__)
+def test_every_trouble_of_the_gpu_machine_has_a_sentence_of_its_own(kind: type[Exception]) -> None:
+    assert kind in JAPANESE.errors
+
+
+def test_every_phase_of_the_gpu_machine_has_words() -> None:
+    for texts in (JAPANESE, ENGLISH):
+        assert {*BootPhase, None, *VmStatus} - set(texts.gpu_phases) == {VmStatus.RUNNING}  # which has phases
+
+
+def test_an_error_that_nobody_foresaw_is_a_surprise() -> None:
+    assert sentence_for(RuntimeError("boom"), JAPANESE) == JAPANESE.surprise
+
+
+def test_a_time_to_wait_that_the_backend_told_is_told() -> None:
+    assert sentence_for(QueueFull("full", retry_after_s=90), JAPANESE).endswith("約2分後に空きます。")
+    assert sentence_for(QueueFull("full"), JAPANESE) == JAPANESE.errors[QueueFull]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "japanese", "english"),
+    [
+        (0, "1秒", "1 s"),
+        (4.4, "4秒", "4 s"),
+        (59.4, "59秒", "59 s"),
+        (59.9, "1分", "1 min"),
+        (89, "1分", "1 min"),
+        (3600, "60分", "60 min"),
+    ],
+)
+def test_a_duration_is_rounded_as_people_say_it(seconds: float, japanese: str, english: str) -> None:
+    assert duration(seconds, JAPANESE) == japanese
+    assert duration(seconds, ENGLISH) == english
+
+
+def test_the_examples_of_the_embedded_model_are_all_understood() -> None:
+    translator = choose_translator(Settings(translator="offline"))
+    for example in EXAMPLES["kotoe-mini"]:
+        translation = translator.translate(example)
+        assert translation.english, example
+        assert translation.unknown_words == (), example
