@@ -86,7 +86,7 @@ $(VENV)/installed: requirements.txt constraints.txt | $(VENV)/bin/pip
 	@$(PIP_INSTALL) -r requirements.txt
 	@touch $@
 
-$(VENV)/installed-dev: requirements-dev.txt $(VENV)/installed
+$(VENV)/installed-dev: requirements-dev.txt requirements-local-translation.txt $(VENV)/installed
 	@echo 'Installing requirements-dev.txt into $(VENV)'
 	@$(PIP_INSTALL) -r requirements-dev.txt
 	@touch $@
