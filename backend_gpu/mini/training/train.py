@@ -46,8 +46,12 @@ UPSAMPLER_PLAN = Plan(minutes=35, batch_size=32, adamw_rate=1.2e-3, muon_rate=0.
 
 
 def mix_at(done: float) -> Mix:
-    """The forms to draw when that share of the plan is done: identity first, then positions."""
-    return Mix(0.80, 0.08, 0.12, 0.0) if done < 0.35 else Mix(0.58, 0.07, 0.15, 0.20)
+    """The forms to draw when that share of the plan is done: identity first, then more counts and positions."""
+    if done < 0.35:
+        return Mix(one=0.80, tinted=0.08, count=0.12, pair=0.0)
+    if done < 0.60:
+        return Mix(one=0.58, tinted=0.07, count=0.15, pair=0.20)
+    return Mix(one=0.36, tinted=0.12, count=0.20, pair=0.32)
 
 
 def concepts_at(done: float, concepts: int) -> int:
