@@ -4,21 +4,21 @@ import io
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from uuid import uuid4
 
-import fsspec
 import numpy as np
-from fsspec.implementations.local import LocalFileSystem
+from fsspec import AbstractFileSystem
 from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 
 from backend_gpu.errors import BackendError, GalleryUnavailable
 
+BUCKET_TIMEOUT_S = 30.0  # gcsfs alone would try for half an hour
 SAMPLER_NAMES = {"ddpm": "DDPM", "ddim": "DDIM", "dpmpp_2m": "DPM++ 2M"}  # as other programs write them
 
 
@@ -82,9 +82,20 @@ def write_picture(path: Path, png: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())  # else a power cut after the renaming could leave a hole
         temporary.replace(path)
+        sync_folder(path.parent)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise BackendError(f"can't write {path}: {error.strerror}") from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Let the names in a folder survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def picture_name(created_at: float, job_id: str, index: int) -> str:
@@ -93,10 +104,11 @@ def picture_name(created_at: float, job_id: str, index: int) -> str:
 
 
 class Gallery:
-    """`<root>/<owner>/<name>`; the root is a folder or what fsspec opens, such as gs://bucket/folder."""
+    """`<root>/<owner>/<name>`; the root is a folder or gs://bucket/folder."""
 
     def __init__(self, root: str) -> None:
-        self.root = root
+        self.root = root.rstrip("/") or "/"
+        self._bucket: AbstractFileSystem | None = None
 
     def write(self, owner: str, name: str, png: bytes) -> None:
         """Put a picture there, whole or not at all; writing it again changes nothing.
@@ -104,13 +116,16 @@ class Gallery:
         Raises:
             GalleryUnavailable: it can't be written.
         """
-        with self._access() as (files, root):
-            path = f"{root}/{owner}/{name}"
-            if isinstance(files, LocalFileSystem):
-                Path(path).parent.mkdir(parents=True, exist_ok=True)
-                write_picture(Path(path), png)
+        with self._access():
+            if self._is_bucket:  # an object appears when it is complete
+                self._open_bucket().pipe_file(
+                    f"{self.root}/{owner}/{name}", png, content_type="image/png", timeout=BUCKET_TIMEOUT_S
+                )
             else:
-                files.pipe_file(path, png)  # an object appears when it is complete
+                folder = self._folder(owner)
+                folder.mkdir(parents=True, exist_ok=True)
+                write_picture(folder / name, png)
+                sync_folder(folder.parent)
 
     def read(self, owner: str, name: str) -> bytes | None:
         """A picture; None if there is none of that name.
@@ -118,19 +133,39 @@ class Gallery:
         Raises:
             GalleryUnavailable: it can't be read.
         """
-        with self._access() as (files, root):
+        with self._access():
             try:
-                content: bytes = files.cat_file(f"{root}/{owner}/{name}")
+                if not self._is_bucket:
+                    return (self._folder(owner) / name).read_bytes()
+                content: bytes = self._open_bucket().cat_file(f"{self.root}/{owner}/{name}", timeout=BUCKET_TIMEOUT_S)
             except FileNotFoundError:
                 return None
             return content
 
+    @property
+    def _is_bucket(self) -> bool:
+        return self.root.startswith("gs://")
+
+    def _folder(self, owner: str) -> Path:
+        return Path(self.root).expanduser() / owner
+
+    def _open_bucket(self) -> AbstractFileSystem:
+        bucket = self._bucket
+        if bucket is None:
+            # gcsfs.GCSFileSystem asks for the kind of bucket by gRPC first; this one speaks HTTP alone, and is enough
+            from gcsfs.core import GCSFileSystem  # here: it takes half a second, and few need it
+
+            self._bucket = bucket = GCSFileSystem(skip_instance_cache=True)
+        return bucket
+
     @contextmanager
-    def _access(self) -> Iterator[tuple[fsspec.AbstractFileSystem, str]]:
-        """The file system and the root on it; what either raises becomes GalleryUnavailable."""
+    def _access(self) -> Iterator[None]:
+        """What goes wrong becomes GalleryUnavailable; the next try opens the bucket anew, with credentials of then."""
         try:
-            yield fsspec.core.url_to_fs(self.root)
-        except Exception as error:  # each file system has errors of its own
+            yield
+        except Exception as error:  # gcsfs lets many kinds through
+            self._bucket = None
+            reason = str(error) or type(error).__name__
             raise GalleryUnavailable(
-                f"the gallery {self.root} can't be used ({error}): check the path and rights"
+                f"the gallery {self.root} can't be used ({reason}): check the path and rights"
             ) from error

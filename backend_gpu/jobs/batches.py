@@ -3,6 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Literal
 
+import numpy as np
+
 from backend_gpu.jobs.job import Job, JobRequest
 
 TimedStage = Literal["base", "upsample", "finish"]  # seconds of a step, of a step, and of encoding and writing
@@ -56,18 +58,23 @@ class Timings:
         """Add a measurement: of one step, or of finishing a batch."""
         before = self._seconds.get((stage, pictures), seconds)
         mean = before + NEWEST_SHARE * (seconds - before)
-        self._seconds[stage, pictures] = mean
+        self._seconds = self._seconds | {(stage, pictures): mean}  # a new one: other threads read the old one
         if abs(mean - self._told.get((stage, pictures), 0.0)) > WORTH_TELLING * mean:
             self._told[stage, pictures] = mean
             self._on_change(stage, pictures, mean)
 
     def seconds(self, stage: TimedStage, pictures: int) -> float | None:
-        """Expected seconds; None before anything was measured. Between and beyond measured sizes it is proportional."""
-        known = {size: seconds for (name, size), seconds in self._seconds.items() if name == stage}
+        """Expected seconds; None before anything was measured.
+
+        Between measured sizes it is on the line that joins them, below and beyond them it is proportional.
+        """
+        known = sorted((size, seconds) for (name, size), seconds in self._seconds.items() if name == stage)
         if not known:
             return None
-        nearest = min(known, key=lambda size: abs(size - pictures))
-        return known[nearest] * pictures / nearest
+        if (largest := known[-1])[0] < pictures:
+            return largest[1] * pictures / largest[0]
+        sizes, seconds = zip((0, 0.0), *known, strict=True)
+        return float(np.interp(pictures, sizes, seconds))
 
     def of_batch(self, request: JobRequest, pictures: int, max_pictures: int) -> float | None:
         """Expected seconds of a batch of requests like this one, of so many pictures."""

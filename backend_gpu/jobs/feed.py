@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 
 class Feed:
@@ -32,7 +32,8 @@ class Feed:
         with self._lock:
             listeners = [listener for job_id in job_ids for listener in self._listeners.get(job_id, ())]
         for loop, event in listeners:
-            loop.call_soon_threadsafe(event.set)
+            with suppress(RuntimeError):  # its loop has closed: nobody is left to be woken
+                loop.call_soon_threadsafe(event.set)
 
     def publish_all(self) -> None:
         """Wake everyone: places in the queue have changed, or the service stops."""

@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from backend_gpu.errors import BackendError, GalleryUnavailable, StorageUnavailable
-from backend_gpu.gallery import Gallery, picture_name, write_picture
+from backend_gpu.gallery import Gallery, picture_name, sync_folder, write_picture
 from backend_gpu.jobs.job import Job
 from backend_gpu.jobs.store import JobStore
 
 logger = logging.getLogger(__name__)
 
 RETRY_INTERVAL_S = 5.0
+STOP_S = 5.0  # how long a stop waits for a gallery that hangs
 
 
 class Pictures:
@@ -33,6 +34,7 @@ class Pictures:
             folder.mkdir(parents=True, exist_ok=True)
             for index, png in enumerate(pngs):
                 write_picture(folder / f"{index}.png", png)
+            sync_folder(self.folder)
         except (OSError, BackendError) as error:
             self.drop(job)
             raise StorageUnavailable(f"can't keep the pictures ({error}): free some space") from error
@@ -87,10 +89,10 @@ class Delivery:
         self._wake.set()
 
     def stop(self) -> None:
-        """End after the picture at hand; the rest is delivered after the next start."""
+        """End after the job at hand, or in the middle of it; the rest is delivered after the next start."""
         self._stopping.set()
         self._wake.set()
-        self._thread.join()
+        self._thread.join(STOP_S)
 
     def deliver_all(self) -> None:
         """Deliver what there is.

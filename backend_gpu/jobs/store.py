@@ -258,8 +258,12 @@ class JobStore:
             sql.execute("UPDATE jobs SET is_delivered = 1 WHERE id = ?", (job_id,))
 
     def prune(self, older_than_s: float) -> int:
-        """Forget jobs that ended so long ago and have nothing left to deliver; returns how many."""
+        """Forget jobs that ended so long ago and have nothing left to deliver, and who was served last so long ago.
+
+        Returns: how many jobs.
+        """
         with self._transaction() as sql:
+            sql.execute("DELETE FROM owners WHERE served_at < ?", (self.clock() - older_than_s,))
             marks = ", ".join("?" * len(ENDED))
             return sql.execute(
                 f"DELETE FROM jobs WHERE status IN ({marks}) AND finished_at < ?"
@@ -315,6 +319,8 @@ class JobStore:
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         """A write transaction: all of it or nothing."""
         with storage_access(self.path), self._lock:
+            if self._connection.in_transaction:  # one whose ROLLBACK failed, too
+                self._connection.execute("ROLLBACK")
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection

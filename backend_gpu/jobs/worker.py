@@ -6,8 +6,10 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image
@@ -24,11 +26,15 @@ from backend_gpu.metrics import Metrics
 
 logger = logging.getLogger(__name__)
 
+Result = TypeVar("Result")
+
 PREVIEWS_PER_STAGE = 5  # at least, where there are as many steps
 PREVIEW_SIDE = 64  # pixels of each picture in a preview
 PREVIEW_COLUMNS = 4
 IDLE_WAIT_S = 5.0
 LOAD_RETRY_S = 30.0
+STORAGE_RETRY_S = 5.0
+ABORT_S = 10.0  # how long a batch may take to notice that it shall end: a step
 SMOKE_PROMPT = ""  # readiness means that the engine has drawn something
 
 
@@ -52,6 +58,7 @@ class RunningBatch:
     jobs: list[Job]
     done_s: float = 0.0  # of the expected seconds, so many are over
     expected_s: float | None = None
+    fraction: float = 0.0  # told so far; it never shrinks, whatever is measured meanwhile
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,16 +91,17 @@ class Worker:
         feed: Feed,
         metrics: Metrics,
         options: WorkerOptions,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.store, self.pictures, self.delivery, self.feed = store, pictures, delivery, feed
-        self.metrics, self.options = metrics, options
+        self.metrics, self.options, self.clock = metrics, options, clock
         self.engine: Engine | None = None
         self.load_error = ""
         self._worked_at = time.monotonic()
         self._live: dict[str, Live] = {}
         self._batch: RunningBatch | None = None
         self._timings = Timings({})
-        self._lock = threading.Lock()
+        self._cancel_lock = threading.Lock()
         self._wake, self._stopping, self._aborting = threading.Event(), threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -102,20 +110,30 @@ class Worker:
         waiting, failed = self.store.recover(self.options.max_attempts)
         if waiting or failed:
             logger.warning("interrupted jobs", extra={"queued_again": waiting, "failed": failed})
+            self.metrics.jobs.labels("failed").inc(failed)
         self.pictures.drop_all_but(self.store.undelivered())
         self.delivery.start()
         self._thread = threading.Thread(target=self._run, args=(open_engine,), name="worker", daemon=True)
         self._thread.start()
 
     def stop(self, grace_s: float) -> None:
-        """Take no more work; let the running batch finish in that time, or put its jobs back into the queue."""
+        """Take no more work; let the running batch finish in that time, or put its jobs back into the queue.
+
+        An engine that is still loading then, or that hangs in a step, is left to the end of the process.
+        """
         self._stopping.set()
         self._wake.set()
-        if self._thread is not None:
-            self._thread.join(grace_s)
-            self._aborting.set()
-            self._thread.join()
-            self.delivery.stop()
+        if self._thread is None:
+            return
+        self._thread.join(grace_s)
+        self._aborting.set()
+        if self.is_ready:
+            self._thread.join(ABORT_S)
+        if self._thread.is_alive() and (running := self._batch) is not None:
+            logger.error("the engine does not end its step")
+            with suppress(StorageUnavailable):  # then they are found at the next start
+                self.store.put_back([job.id for job in running.jobs])
+        self.delivery.stop()
 
     @property
     def is_ready(self) -> bool:
@@ -137,8 +155,9 @@ class Worker:
         Raises:
             JobNotFound: there is no such job.
         """
-        had_ended = self.store.get(job_id).has_ended
-        job = self.store.cancel(job_id)
+        with self._cancel_lock:  # of two callers only one has cancelled it
+            had_ended = self.store.get(job_id).has_ended
+            job = self.store.cancel(job_id)
         if job.status == "cancelled" and not had_ended:
             self.metrics.jobs.labels("cancelled").inc()
             logger.info("job cancelled", extra={"job_id": job_id})
@@ -203,17 +222,17 @@ class Worker:
                 batch = self.store.claim(lambda waiting: choose_batch(waiting, self.options.max_batch_pictures))
                 if batch:
                     self._draw(engine, batch)
-                else:
-                    self.store.prune(self.options.keep_jobs_s)
+                self.store.prune(self.options.keep_jobs_s)
+                if not batch:
                     self._wake.wait(IDLE_WAIT_S)
             except StorageUnavailable:
                 logger.exception("the data folder can't be used")
-                self._stopping.wait(IDLE_WAIT_S)
+                self._stopping.wait(STORAGE_RETRY_S)
 
     def _load(self, open_engine: Callable[[], Engine]) -> Engine | None:
         """Open the engine and draw a step with it; tried again until it works or the service stops."""
         while not self._stopping.is_set():
-            started_at = time.monotonic()
+            started_at = self.clock()
             try:
                 engine = open_engine()
                 info = engine.info
@@ -221,18 +240,19 @@ class Worker:
                 engine.generate(
                     [drawing], Settings(sampler="ddim", steps=1, upsample_steps=1, upscale=True), lambda _: None
                 )
+                timed = f"{info.model} {info.device}"
+                known = self.store.timings(timed)
             except Exception as error:
                 self.load_error = str(error) if isinstance(error, BackendError) else "the model could not be loaded"
                 logger.exception("the model could not be loaded")
                 self._stopping.wait(LOAD_RETRY_S)
                 continue
-            seconds = time.monotonic() - started_at
+            seconds = self.clock() - started_at
             self.metrics.model_load_seconds.set(seconds)
             logger.info(
                 "model loaded", extra={"model": info.model, "device": info.device, "seconds": round(seconds, 2)}
             )
-            timed = f"{info.model} {info.device}"
-            self._timings = Timings(self.store.timings(timed), functools.partial(self.store.write_timing, timed))
+            self._timings = Timings(known, functools.partial(self._write_timing, timed))
             self.load_error = ""
             self.engine = engine
             return engine
@@ -247,14 +267,19 @@ class Worker:
             logger.info("job started", extra={"job_id": job.id, "batch_jobs": len(batch)})
         self.feed.publish_all()
         try:
+            if (model := batch[0].request.model) != engine.info.model:
+                message = f"this was for the model {model}, but the service runs {engine.info.model} now: send it again"
+                self._fail(batch, JobError("model_not_found", message))
+                return
             self._finish(engine, batch, self._pixels(engine, running))
         except BatchEnded:
             if self._aborting.is_set():
                 self.store.put_back([job.id for job in batch])
         except OutOfMemory as error:
-            self._fail(batch, JobError("out_of_memory", f"{error}: ask for fewer pictures or steps"))
-        except StorageUnavailable as error:
-            self._fail(batch, JobError("storage_unavailable", str(error)))
+            self._fail(batch, JobError("out_of_memory", f"not even one picture at a time: {error}"))
+        except StorageUnavailable:
+            logger.exception("the data folder can't be used: the batch waits again")
+            self._insist(lambda: self.store.put_back([job.id for job in batch]))
         except Exception:
             logger.exception("the engine failed")
             self._fail(batch, JobError("engine_failed", "the engine failed while it drew this; its log says why"))
@@ -288,32 +313,62 @@ class Worker:
         return [np.stack(list(islice(pictures, job.request.n))) for job in batch]
 
     def _finish(self, engine: Engine, batch: list[Job], pixels: list[Pixels]) -> None:
-        """Keep the pictures, then let the jobs succeed."""
-        started_at = time.monotonic()
+        """Keep the pictures and let the jobs succeed."""
+        started_at = self.clock()
         for job, job_pixels in zip(batch, pixels, strict=True):
             pngs = [
                 encode_png(picture, job.request.record(index, engine.info.model_hash))
                 for index, picture in enumerate(job_pixels)
             ]
-            self.pictures.keep(job, pngs)
-            try:
-                self.store.succeed(job.id)
-            except InvalidTransition:  # it was cancelled meanwhile
-                self.pictures.drop(job)
+            if not self._insist(functools.partial(self._keep, job, pngs)):
                 continue
             self.metrics.jobs.labels("succeeded").inc()
             self.metrics.pictures.inc(job.request.n)
             logger.info("job succeeded", extra={"job_id": job.id, "pictures": job.request.n})
             self.feed.publish(job.id)
-        seconds = time.monotonic() - started_at
+            self.delivery.notify()
+        seconds = self.clock() - started_at
         self.metrics.stage_seconds.labels("finish").observe(seconds)
         self._timings.note("finish", sum(job.request.n for job in batch), seconds)
-        self.delivery.notify()
+
+    def _keep(self, job: Job, pngs: Sequence[bytes]) -> bool:
+        """Write a job's pictures and let it succeed; False if it was cancelled meanwhile."""
+        known = self.store.get(job.id)
+        if known.has_ended:  # succeeded, if the disk took it the last time and yet reported an error
+            return known.status == "succeeded"
+        self.pictures.keep(job, pngs)
+        try:
+            self.store.succeed(job.id)
+        except InvalidTransition:
+            self.pictures.drop(job)
+            return False
+        return True
+
+    def _insist(self, write: Callable[[], Result]) -> Result:
+        """Write to the data folder, again and again until it takes it: what was drawn is not lost to a full disk.
+
+        Raises:
+            StorageUnavailable: the service stops.
+        """
+        while True:
+            try:
+                return write()
+            except StorageUnavailable:
+                if self._stopping.is_set():
+                    raise
+                logger.exception("the data folder can't be used: trying again")
+                self._stopping.wait(STORAGE_RETRY_S)
+
+    def _write_timing(self, timed: str, stage: str, pictures: int, seconds: float) -> None:
+        try:
+            self.store.write_timing(timed, stage, pictures, seconds)
+        except StorageUnavailable:
+            logger.warning("a measured time was not kept", exc_info=True)
 
     def _share_done(self, request: JobRequest, pictures: int, report: StepReport) -> float:
         """How much of a chunk's time is over after a step; by steps alone as long as nothing was measured."""
         base_step, upsample_step = (self._timings.seconds(stage, pictures) for stage in ("base", "upsample"))
-        if base_step is None or upsample_step is None:
+        if not base_step or not upsample_step:
             base_step = upsample_step = 1.0
         base_s, upsample_s = request.steps * base_step, request.upsample_steps * upsample_step * request.upscale
         share = report.step / report.total_steps
@@ -323,7 +378,7 @@ class Worker:
     def _fail(self, batch: Sequence[Job], error: JobError) -> None:
         for job in batch:
             try:
-                self.store.fail(job.id, error)
+                self._insist(functools.partial(self.store.fail, job.id, error))
             except InvalidTransition:  # it was cancelled meanwhile, or had succeeded
                 continue
             self.metrics.jobs.labels("failed").inc()
@@ -335,7 +390,7 @@ class StepObserver:
 
     def __init__(self, worker: Worker, chunk: Chunk) -> None:
         self.worker, self.chunk = worker, chunk
-        self.ticked_at = self.stage_started_at = time.monotonic()
+        self.ticked_at = self.stage_started_at = worker.clock()
 
     def __call__(self, report: StepReport) -> None:
         """Take note of a step.
@@ -344,7 +399,7 @@ class StepObserver:
             BatchEnded: nobody waits any more, or the service stops.
         """
         worker, chunk = self.worker, self.chunk
-        now = time.monotonic()
+        now = worker.clock()
         worker.metrics.step_seconds.labels(report.stage).observe(now - self.ticked_at)
         self.ticked_at = now
         if report.step == report.total_steps:
@@ -354,7 +409,9 @@ class StepObserver:
         running = [job for job in chunk.batch.jobs if worker.store.get(job.id).status == "running"]
         if not running or worker._aborting.is_set():
             raise BatchEnded
-        fraction = (chunk.start + chunk.size * worker._share_done(running[0].request, chunk.size, report)) / chunk.total
+        share = worker._share_done(running[0].request, chunk.size, report)
+        fraction = max(chunk.batch.fraction, (chunk.start + chunk.size * share) / chunk.total)
+        chunk.batch.fraction = fraction
         if chunk.batch.expected_s is not None:
             chunk.batch.done_s = fraction * chunk.batch.expected_s
         progress = Progress(stage=report.stage, step=report.step, total_steps=report.total_steps, fraction=fraction)
