@@ -1,0 +1,140 @@
+"""An engine without a network: what it draws follows from the drawing alone, and a test decides when it steps."""
+
+import threading
+import zlib
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from backend_gpu.engine import Drawing, EngineInfo, OnStep, Pixels, Settings, StepReport
+from backend_gpu.errors import OutOfMemory
+from backend_gpu.glide.config import StageName
+
+WAIT_S = 20.0  # for what takes milliseconds unless something is wrong
+SIDES: dict[StageName, int] = {"base": 8, "upsample": 16}  # pixels
+
+
+class Clock:
+    """A time that passes only when somebody says so."""
+
+    def __init__(self, now: float = 1_800_000_000.0) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        return self.now
+
+    def advance(self, seconds: float) -> None:
+        self.now += seconds
+
+
+class FakeEngine:
+    """Draws blocks of colours; its steps take no time but what `step_s` adds to the clock."""
+
+    info = EngineInfo(
+        model="fake",
+        model_hash="0123456789abcdef" * 4,
+        device="cpu",
+        steps=10,
+        upsample_steps=5,
+        sampler="dpmpp_2m",
+        guidance_scale=2.5,
+    )
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.step_s: Callable[[StageName, int], float] = lambda _stage, _pictures: 0.0
+        self.memory_pictures = 1000  # more do not fit
+        self.failure: Exception | None = None  # of the next step
+        self.batches: list[list[Drawing]] = []  # that were begun, without the worker's smoke test
+        self.steps = 0  # of those
+        self.is_drawing = False
+        self._gate = threading.Condition()
+        self._permits: float = float("inf")
+        self._is_waiting = False
+
+    def hold(self) -> None:
+        """Let no further step happen before `allow` or `release`."""
+        with self._gate:
+            self._permits = 0
+
+    def allow(self, steps: int) -> None:
+        """Let so many more steps happen, and wait until the engine wants to do the next, or has left."""
+        with self._gate:
+            self._permits += steps
+            self._gate.notify_all()
+            arrived = self._gate.wait_for(
+                lambda: not self._permits and (self._is_waiting or not self.is_drawing), WAIT_S
+            )
+            assert arrived, "the engine does not do its steps"
+
+    def release(self) -> None:
+        """Let all steps happen."""
+        with self._gate:
+            self._permits = float("inf")
+            self._gate.notify_all()
+
+    def wait_for_step(self) -> None:
+        """Wait until the held engine wants to do a step."""
+        with self._gate:
+            arrived = self._gate.wait_for(lambda: self._is_waiting and not self._permits, WAIT_S)
+            assert arrived, "the engine does not come to its next step"
+
+    def check_prompt(self, prompt: str) -> list[str]:  # noqa: ARG002 # it draws everything
+        return []
+
+    def generate(self, drawings: Sequence[Drawing], settings: Settings, on_step: OnStep) -> Pixels:
+        if settings.sampler == "ddim":  # the worker's smoke test; the tests' jobs use other samplers
+            return estimate(drawings, "base", 1.0)
+        self.batches.append(list(drawings))
+        if len(drawings) > self.memory_pictures:
+            raise OutOfMemory(f"{len(drawings)} pictures do not fit")
+        self.is_drawing = True
+        try:
+            return self._draw(drawings, settings, on_step)
+        finally:
+            with self._gate:
+                self.is_drawing = False
+                self._gate.notify_all()
+
+    def _draw(self, drawings: Sequence[Drawing], settings: Settings, on_step: OnStep) -> Pixels:
+        stages: dict[StageName, int] = {"base": settings.steps}
+        if settings.upscale:
+            stages["upsample"] = settings.upsample_steps
+        for stage, total in stages.items():
+            for step in range(1, total + 1):
+                self._step(stage, len(drawings))
+                share = step / total
+                on_step(
+                    StepReport(
+                        stage=stage,
+                        step=step,
+                        total_steps=total,
+                        x_start=lambda stage=stage, share=share: estimate(drawings, stage, share),  # type: ignore[misc]
+                    )
+                )
+        return estimate(drawings, stage, 1.0)
+
+    def _step(self, stage: StageName, pictures: int) -> None:
+        with self._gate:
+            self._is_waiting = True
+            self._gate.notify_all()
+            assert self._gate.wait_for(lambda: self._permits > 0, WAIT_S), "the test does not let the engine go on"
+            self._is_waiting = False
+            self._permits -= 1
+        if self.failure:
+            failure, self.failure = self.failure, None
+            raise failure
+        self.steps += 1
+        self.clock.advance(self.step_s(stage, pictures))
+
+
+def estimate(drawings: Sequence[Drawing], stage: StageName, share: float) -> Pixels:
+    """The pictures, as bright as the share of steps that are done."""
+    return np.stack([(share * picture(drawing, SIDES[stage])).astype(np.uint8) for drawing in drawings])
+
+
+def picture(drawing: Drawing, side: int = SIDES["upsample"]) -> Pixels:
+    """(side, side, 3), another one for every other drawing."""
+    text = f"{drawing.prompt}|{drawing.negative_prompt}|{drawing.guidance_scale}"
+    colours = np.random.default_rng([drawing.seed, zlib.crc32(text.encode())]).integers(0, 256, (4, 4, 3), np.uint8)
+    return colours.repeat(side // 4, 0).repeat(side // 4, 1)

@@ -1,0 +1,140 @@
+from typing import Any
+
+import pytest
+
+from backend_gpu.jobs.batches import NEWEST_SHARE, Timings, choose_batch, chunk_sizes, plan_batches
+from backend_gpu.jobs.job import Job
+from tests.backend_gpu.jobs.conftest import a_request
+
+
+def job(name: str, attempts: int = 0, **fields: Any) -> Job:
+    return Job(id=name, request=a_request(**fields), status="queued", created_at=0.0, attempts=attempts)
+
+
+def names(jobs: list[Job]) -> str:
+    return "".join(one.id for one in jobs)
+
+
+# Which jobs run together
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"steps": 11}, {"upsample_steps": 6}, {"sampler": "ddim"}, {"model": "glide"}, {"upscale": False}],
+    ids=str,
+)
+def test_jobs_that_draw_otherwise_are_left_for_another_batch(other: dict[str, Any]) -> None:
+    assert names(choose_batch([job("a"), job("b", **other), job("c")], max_pictures=8)) == "ac"
+
+
+def test_whose_job_it_is_and_what_it_shows_does_not_matter() -> None:
+    other: dict[str, Any] = {
+        "owner": "ben",
+        "prompt": "a blue dog",
+        "negative_prompt": "red",
+        "seed": 9,
+        "guidance_scale": 9.0,
+    }
+    assert names(choose_batch([job("a"), job("b", **other)], max_pictures=8)) == "ab"
+
+
+def test_upsampling_steps_do_not_matter_without_upscaling() -> None:
+    waiting = [job("a", upscale=False, upsample_steps=1), job("b", upscale=False, upsample_steps=2)]
+    assert names(choose_batch(waiting, max_pictures=8)) == "ab"
+
+
+def test_a_batch_takes_what_fits_beside_its_first_job() -> None:
+    waiting = [job("a", n=3), job("b", n=4), job("c", n=2), job("d", n=1)]
+    assert names(choose_batch(waiting, max_pictures=6)) == "acd"
+
+
+def test_a_job_larger_than_a_batch_is_one_alone() -> None:
+    assert names(choose_batch([job("a", n=8), job("b")], max_pictures=4)) == "a"
+    assert names(choose_batch([job("a"), job("b", n=8)], max_pictures=4)) == "a"
+
+
+def test_a_job_that_went_down_with_the_process_runs_alone() -> None:
+    waiting = [job("a", attempts=1), job("b"), job("c", attempts=1), job("d")]
+    assert names(choose_batch(waiting, max_pictures=8)) == "a"
+    assert names(choose_batch(waiting[1:], max_pictures=8)) == "bd"
+
+
+def test_the_plan_takes_every_job_once_and_as_the_batches_will_come() -> None:
+    waiting = [job("a", n=3), job("b", steps=11), job("c"), job("d", n=2), job("e", steps=11), job("f", attempts=1)]
+    assert [names(batch) for batch in plan_batches(waiting, max_pictures=4)] == ["ac", "be", "d", "f"]
+    assert plan_batches([], max_pictures=4) == []
+
+
+@pytest.mark.parametrize(("pictures", "sizes"), [(1, [1]), (4, [4]), (5, [4, 1]), (8, [4, 4]), (11, [4, 4, 3])])
+def test_a_batch_is_cut_into_full_chunks_and_a_rest(pictures: int, sizes: list[int]) -> None:
+    assert chunk_sizes(pictures, max_pictures=4) == sizes
+
+
+# How long they take
+
+
+def test_nothing_is_expected_before_something_was_measured() -> None:
+    assert Timings({}).seconds("base", 1) is None
+    assert Timings({("upsample", 1): 2.0}).seconds("base", 1) is None
+
+
+def test_the_expectation_follows_new_measurements_without_jumping() -> None:
+    timings = Timings({("base", 1): 1.0})
+    timings.note("base", 1, 2.0)
+    assert timings.seconds("base", 1) == pytest.approx(1.0 + NEWEST_SHARE)
+    for _ in range(20):
+        timings.note("base", 1, 2.0)
+    assert timings.seconds("base", 1) == pytest.approx(2.0, rel=1e-3)
+
+
+def test_between_measured_sizes_the_cost_is_on_the_line_that_joins_them() -> None:
+    timings = Timings({("base", size): 0.3 + 0.1 * size for size in (1, 4, 8)})
+    assert [timings.seconds("base", size) for size in (1, 2, 4, 7, 8)] == pytest.approx([0.4, 0.5, 0.7, 1.0, 1.1])
+
+
+def test_below_and_beyond_measured_sizes_the_cost_is_proportional() -> None:
+    timings = Timings({("base", 4): 2.0, ("base", 6): 2.4})
+    assert timings.seconds("base", 2) == pytest.approx(1.0)
+    assert timings.seconds("base", 12) == pytest.approx(4.8)
+
+
+def test_a_change_is_told_when_it_is_worth_it() -> None:
+    told: list[tuple[str, int, float]] = []
+    timings = Timings({}, lambda *change: told.append(change))
+    timings.note("base", 2, 1.0)
+    assert told == [("base", 2, 1.0)]
+    for _ in range(10):
+        timings.note("base", 2, 1.05)  # nobody needs to know
+    assert len(told) == 1
+    timings.note("base", 2, 2.0)
+    assert told[1:] == [("base", 2, timings.seconds("base", 2))]
+
+
+def test_small_changes_are_told_when_they_have_added_up() -> None:
+    told: list[float] = []
+    timings = Timings({("base", 1): 1.0}, lambda _stage, _pictures, seconds: told.append(seconds))
+    for seconds in (1.05, 1.1, 1.15, 1.2, 1.25, 1.3):
+        timings.note("base", 1, seconds)
+    assert len(told) == 1
+    assert told[0] == pytest.approx(1.1, abs=0.03)
+
+
+def test_a_batch_takes_its_steps_and_its_finish() -> None:
+    timings = Timings({("base", 1): 0.1, ("upsample", 1): 0.5, ("finish", 1): 0.2})
+    request = a_request(steps=20, upsample_steps=4)
+    assert timings.of_batch(request, 1, max_pictures=8) == pytest.approx(20 * 0.1 + 4 * 0.5 + 0.2)
+    small = a_request(steps=20, upsample_steps=4, upscale=False)
+    assert timings.of_batch(small, 1, max_pictures=8) == pytest.approx(20 * 0.1 + 0.2)
+
+
+def test_a_batch_takes_as_long_as_its_chunks() -> None:
+    timings = Timings({("base", 1): 0.1, ("base", 4): 0.2, ("upsample", 1): 0.5, ("upsample", 4): 0.6})
+    request = a_request(steps=20, upsample_steps=4)
+    full, rest = 20 * 0.2 + 4 * 0.6, 20 * 0.1 + 4 * 0.5
+    assert timings.of_batch(request, 9, max_pictures=4) == pytest.approx(2 * full + rest)
+
+
+def test_a_stage_that_was_never_measured_leaves_a_batch_unknown_if_it_is_needed() -> None:
+    timings = Timings({("base", 1): 0.1})
+    assert timings.of_batch(a_request(), 1, max_pictures=8) is None
+    assert timings.of_batch(a_request(upscale=False), 1, max_pictures=8) is not None

@@ -1,0 +1,458 @@
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from backend_gpu.errors import (
+    IdempotencyConflict,
+    InvalidTransition,
+    JobNotFound,
+    QueueFull,
+    RateLimited,
+    StorageUnavailable,
+)
+from backend_gpu.jobs.job import Job, JobError, JobStatus
+from backend_gpu.jobs.store import Caps, JobStore
+from tests.backend_gpu.jobs.conftest import ROOMY, a_request, read_only, unreadable
+from tests.backend_gpu.jobs.fake_engine import Clock
+
+BROKEN = JobError("engine_failed", "the engine failed")
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def store(tmp_path: Path, clock: Clock) -> Iterator[JobStore]:
+    with closing(JobStore(tmp_path / "data" / "jobs.sqlite3", ROOMY, clock)) as opened:
+        yield opened
+
+
+def reopened(store: JobStore) -> JobStore:
+    """The store after a crash: nobody has closed the first one."""
+    return JobStore(store.path, store.caps, store.clock)
+
+
+def add(store: JobStore, owner: str = "anna", **fields: Any) -> Job:
+    return store.add(a_request(owner=owner, **fields), retry_after_s=1)[0]
+
+
+def first(waiting: Sequence[Job]) -> Sequence[Job]:
+    return waiting[:1]
+
+
+def everything(waiting: Sequence[Job]) -> Sequence[Job]:
+    return waiting
+
+
+def run_all(store: JobStore, clock: Clock) -> list[Job]:
+    """Run one job after another until none waits; those that ran, in their order."""
+    ran: list[Job] = []
+    while claimed := store.claim(first):
+        clock.advance(1)
+        ran.append(store.succeed(claimed[0].id))
+    return ran
+
+
+def in_state(store: JobStore, status: JobStatus) -> Job:
+    """A job of its own in some state."""
+    job = add(store)
+    if status == "cancelled":
+        return store.cancel(job.id)
+    if status != "queued":
+        store.claim(lambda waiting: [one for one in waiting if one.id == job.id])
+    if status == "succeeded":
+        store.succeed(job.id)
+    elif status == "failed":
+        store.fail(job.id, BROKEN)
+    return store.get(job.id)
+
+
+# Adding and reading
+
+
+def test_a_job_is_read_as_it_was_added(store: JobStore, clock: Clock) -> None:
+    request = a_request(
+        prompt="a red apple",
+        source_prompt="赤い🍎と\n「りんご」",
+        translator="offline",
+        negative_prompt="blue",
+        seed=2**32 - 1,
+    )
+    job, is_new = store.add(request, retry_after_s=1)
+    assert is_new
+    assert job.request == request
+    assert (job.status, job.created_at, job.attempts) == ("queued", clock.now, 0)
+    assert store.get(job.id) == job
+
+
+def test_a_job_that_never_was_is_not_found(store: JobStore) -> None:
+    with pytest.raises(JobNotFound, match="0123abcd"):
+        store.get("0123abcd")
+    with pytest.raises(JobNotFound):
+        store.cancel("0123abcd")
+
+
+def test_an_owner_sees_their_own_newest_jobs(store: JobStore) -> None:
+    jobs = [add(store, owner) for owner in ("anna", "ben", "anna", "anna")]
+    assert store.of_owner("anna", limit=2) == [jobs[3], jobs[2]]
+    assert store.of_owner("ben", limit=2) == [jobs[1]]
+    assert store.of_owner("'; DROP TABLE jobs; --", limit=2) == []
+
+
+def test_jobs_are_counted_by_status(store: JobStore) -> None:
+    for status in ("queued", "running", "failed"):
+        in_state(store, status)
+    assert store.count("queued") == store.count("running") == store.count("failed") == 1
+    assert store.count("queued", "running") == 2
+    assert store.count("succeeded") == 0
+
+
+# The same submission again
+
+
+def test_the_same_key_and_request_give_the_same_job(store: JobStore) -> None:
+    job, _ = store.add(a_request(), 1, "anna 1", "print")
+    again, is_new = store.add(a_request(), 1, "anna 1", "print")
+    assert (again, is_new) == (job, False)
+    assert store.count("queued") == 1
+    assert store.find("anna 1", "print") == job
+
+
+def test_a_key_used_for_another_request_is_refused(store: JobStore) -> None:
+    store.add(a_request(), 1, "anna 1", "print")
+    with pytest.raises(IdempotencyConflict):
+        store.add(a_request(seed=2), 1, "anna 1", "another print")
+    with pytest.raises(IdempotencyConflict):
+        store.find("anna 1", "another print")
+    assert store.count("queued") == 1
+
+
+def test_a_key_finds_its_job_after_a_crash_and_in_a_full_queue(store: JobStore) -> None:
+    job, _ = store.add(a_request(), 1, "anna 1", "print")
+    store.caps = Caps(queued_jobs=1, jobs_per_owner=1)
+    with closing(reopened(store)) as after_crash:
+        assert after_crash.add(a_request(), 1, "anna 1", "print") == (job, False)
+
+
+def test_submissions_without_a_key_are_jobs_of_their_own(store: JobStore) -> None:
+    assert add(store).id != add(store).id
+
+
+def test_one_key_from_many_threads_makes_one_job(store: JobStore) -> None:
+    found: list[tuple[Job, bool]] = []
+    threads = [
+        threading.Thread(target=lambda: found.append(store.add(a_request(), 1, "anna 1", "print"))) for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({job.id for job, _ in found}) == 1
+    assert [is_new for _, is_new in found].count(True) == 1
+
+
+def test_the_newest_job_of_a_fingerprint_is_found_if_it_is_young_enough(store: JobStore, clock: Clock) -> None:
+    store.add(a_request(), 1, None, "print")
+    clock.advance(10)
+    newest, _ = store.add(a_request(), 1, None, "print")
+    assert store.newest("anna", "print", since=clock.now) == newest
+    assert store.newest("anna", "print", since=clock.now + 1) is None
+    assert store.newest("ben", "print", since=0) is None
+
+
+# Caps
+
+
+def test_a_full_queue_takes_no_more_and_says_when_to_come_back(store: JobStore) -> None:
+    store.caps = Caps(queued_jobs=2, jobs_per_owner=100)
+    add(store, "anna")
+    add(store, "ben")
+    with pytest.raises(QueueFull, match=r"2 jobs wait, at most 2; try again in 7 s") as full:
+        store.add(a_request(owner="cleo"), retry_after_s=7)
+    assert full.value.retry_after_s == 7
+    store.claim(first)
+    add(store, "cleo")  # what runs does not wait
+
+
+def test_an_owner_takes_no_more_than_their_share(store: JobStore, clock: Clock) -> None:
+    store.caps = Caps(queued_jobs=100, jobs_per_owner=2)
+    add(store, "anna")
+    add(store, "anna")
+    store.claim(first)
+    with pytest.raises(RateLimited, match=r"2 jobs waiting or running, at most 2.*about 7 s") as limited:
+        store.add(a_request(owner="anna"), retry_after_s=7)
+    assert limited.value.retry_after_s == 7
+    add(store, "ben")
+    run_all(store, clock)
+    add(store, "anna")  # the first one still runs
+    with pytest.raises(RateLimited):
+        add(store, "anna")
+
+
+# The order
+
+
+def test_an_owner_with_many_jobs_does_not_keep_others_waiting(store: JobStore, clock: Clock) -> None:
+    for owner in ("anna", "anna", "anna", "ben", "ben", "cleo"):
+        clock.advance(1)
+        add(store, owner)
+    planned = [job.id for job in store.waiting()]
+    ran = run_all(store, clock)
+    assert [job.request.owner for job in ran] == ["anna", "ben", "cleo", "anna", "ben", "anna"]
+    assert [job.id for job in ran] == planned
+
+
+def test_the_owner_served_longest_ago_is_next(store: JobStore, clock: Clock) -> None:
+    for owner in ("anna", "ben", "cleo"):
+        clock.advance(1)
+        add(store, owner)
+        run_all(store, clock)
+    for owner in ("cleo", "ben", "anna", "new"):
+        add(store, owner)
+    assert [job.request.owner for job in store.waiting()] == ["new", "anna", "ben", "cleo"]
+
+
+def test_jobs_that_went_down_with_the_process_come_last(store: JobStore) -> None:
+    crashed = add(store, "anna")
+    store.claim(first)
+    store.recover(max_attempts=2)
+    harmless = [add(store, owner) for owner in ("anna", "ben", "anna")]
+    waiting = [job.id for job in store.waiting()]
+    assert waiting[-1] == crashed.id
+    assert set(waiting) == {crashed.id, *(job.id for job in harmless)}
+
+
+# Running and ending
+
+
+def test_claimed_jobs_run_and_are_not_claimed_again(store: JobStore, clock: Clock) -> None:
+    jobs = [add(store, owner) for owner in ("anna", "ben", "cleo")]
+    clock.advance(5)
+    claimed = store.claim(lambda waiting: waiting[:2])
+    assert [job.id for job in claimed] == [job.id for job in jobs[:2]]
+    assert {(job.status, job.started_at, job.attempts) for job in claimed} == {("running", clock.now, 1)}
+    assert [job.id for job in store.claim(everything)] == [jobs[2].id]
+    assert store.claim(everything) == []
+
+
+def test_a_failing_choice_claims_nothing(store: JobStore) -> None:
+    add(store)
+
+    def fail(_: Sequence[Job]) -> Sequence[Job]:
+        raise ValueError
+
+    with pytest.raises(ValueError):  # noqa: PT011 # the one above
+        store.claim(fail)
+    assert store.count("queued") == 1
+    assert len(store.claim(everything)) == 1  # and the next one is not locked out
+
+
+def test_a_failed_job_tells_why(store: JobStore, clock: Clock) -> None:
+    job = in_state(store, "running")
+    clock.advance(3)
+    assert store.fail(job.id, BROKEN) == store.get(job.id)
+    assert store.get(job.id).error == BROKEN
+    assert store.get(job.id).finished_at == clock.now
+
+
+@pytest.mark.parametrize("status", ["queued", "succeeded", "failed", "cancelled"])
+def test_only_a_running_job_succeeds_or_fails(store: JobStore, status: JobStatus) -> None:
+    job = in_state(store, status)
+    with pytest.raises(InvalidTransition, match=f"is {status} and can't become succeeded"):
+        store.succeed(job.id)
+    with pytest.raises(InvalidTransition, match=f"is {status} and can't become failed"):
+        store.fail(job.id, BROKEN)
+    assert store.get(job.id) == job
+
+
+@pytest.mark.parametrize("status", ["queued", "running"])
+def test_a_job_that_has_not_ended_can_be_cancelled(store: JobStore, status: JobStatus) -> None:
+    job = in_state(store, status)
+    assert store.cancel(job.id).status == "cancelled"
+    assert store.claim(everything) == []
+
+
+@pytest.mark.parametrize("status", ["succeeded", "failed", "cancelled"])
+def test_cancelling_a_job_that_has_ended_changes_nothing(store: JobStore, clock: Clock, status: JobStatus) -> None:
+    job = in_state(store, status)
+    clock.advance(1)
+    assert store.cancel(job.id) == job
+
+
+def test_jobs_put_back_wait_as_if_they_had_never_run(store: JobStore) -> None:
+    job = in_state(store, "running")
+    ended = in_state(store, "succeeded")
+    cancelled = in_state(store, "cancelled")
+    store.put_back([job.id, ended.id, cancelled.id])
+    again = store.get(job.id)
+    assert (again.status, again.attempts, again.started_at) == ("queued", 0, None)
+    assert store.get(ended.id) == ended
+    assert store.get(cancelled.id) == cancelled
+
+
+# Crashes
+
+
+def test_what_was_accepted_or_ended_is_there_after_a_crash(store: JobStore) -> None:
+    before = [in_state(store, status) for status in ("queued", "running", "succeeded", "failed", "cancelled")]
+    with closing(reopened(store)) as after_crash:
+        assert [after_crash.get(job.id) for job in before] == before
+
+
+def test_an_interrupted_job_runs_again_until_it_has_had_its_attempts(store: JobStore) -> None:
+    job = in_state(store, "running")
+    waiting = add(store, "ben")
+    with closing(reopened(store)) as second:
+        assert second.recover(max_attempts=2) == (1, 0)
+        assert second.get(job.id).status == "queued"
+        assert second.get(waiting.id) == waiting
+        second.claim(lambda jobs: [one for one in jobs if one.id == job.id])
+        with closing(reopened(second)) as third:
+            assert third.recover(max_attempts=2) == (0, 1)
+            ended = third.get(job.id)
+            assert ended.status == "failed"
+            assert ended.error is not None
+            assert ended.error.code == "engine_crashed"
+            assert "2 times" in ended.error.message
+            assert ended.finished_at == third.clock()
+
+
+def test_recovering_leaves_jobs_that_ended_alone(store: JobStore) -> None:
+    ended = [in_state(store, status) for status in ("succeeded", "failed", "cancelled")]
+    assert store.recover(max_attempts=1) == (0, 0)
+    assert [store.get(job.id) for job in ended] == ended
+
+
+# Delivery and pruning
+
+
+def test_a_succeeded_job_waits_for_its_delivery(store: JobStore) -> None:
+    jobs = [in_state(store, status) for status in ("succeeded", "failed", "succeeded", "cancelled", "running")]
+    assert store.undelivered() == [jobs[0], jobs[2]]
+    store.mark_delivered(jobs[0].id)
+    assert store.undelivered() == [jobs[2]]
+    assert store.get(jobs[0].id).is_delivered
+
+
+def test_pruning_forgets_old_jobs_but_none_that_is_owed(store: JobStore, clock: Clock) -> None:
+    old = {status: in_state(store, status) for status in ("succeeded", "running", "failed", "cancelled", "queued")}
+    delivered = in_state(store, "succeeded")
+    store.mark_delivered(delivered.id)
+    clock.advance(100)
+    young = in_state(store, "failed")
+    clock.advance(1)
+    assert store.prune(older_than_s=100) == 3
+    for gone in (old["failed"], old["cancelled"], delivered):
+        with pytest.raises(JobNotFound):
+            store.get(gone.id)
+    for kept in (old["succeeded"], old["running"], old["queued"], young):
+        assert store.get(kept.id) == kept
+
+
+def test_pruning_forgets_when_owners_were_served_long_ago(store: JobStore, clock: Clock) -> None:
+    for owner in ("long ago", "lately"):
+        clock.advance(100)
+        add(store, owner)
+        run_all(store, clock)
+    store.prune(older_than_s=50)
+    known = store._read("SELECT owner FROM owners")
+    assert [row["owner"] for row in known] == ["lately"]
+
+
+# Timings
+
+
+def test_timings_are_kept_per_model(store: JobStore) -> None:
+    store.write_timing("mini cpu", "base", 1, 0.5)
+    store.write_timing("mini cpu", "base", 1, 0.25)
+    store.write_timing("mini cpu", "upsample", 8, 2.0)
+    store.write_timing("glide cuda", "base", 1, 9.0)
+    with closing(reopened(store)) as after_crash:
+        assert after_crash.timings("mini cpu") == {("base", 1): 0.25, ("upsample", 8): 2.0}
+        assert after_crash.timings("another") == {}
+
+
+# Disks that fail
+
+
+def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageUnavailable, match="file"):
+        JobStore(tmp_path / "file" / "jobs.sqlite3", ROOMY)
+
+
+def test_a_file_that_is_no_database_is_told(tmp_path: Path) -> None:
+    (tmp_path / "jobs.sqlite3").write_bytes(b"not a database" * 100)
+    with pytest.raises(StorageUnavailable, match="not a database"):
+        JobStore(tmp_path / "jobs.sqlite3", ROOMY)
+
+
+def test_a_full_disk_refuses_jobs_and_loses_none(store: JobStore) -> None:
+    job = add(store)
+    (pages,) = store._connection.execute("PRAGMA page_count").fetchone()
+    store._connection.execute(f"PRAGMA max_page_count = {pages}")
+    accepted = [job.id]
+
+    def fill() -> None:
+        while len(accepted) < ROOMY.queued_jobs:  # the last pages have some room
+            accepted.append(add(store, source_prompt="りんご" * 100).id)
+
+    with pytest.raises(StorageUnavailable, match="full"):
+        fill()
+    assert [waiting.id for waiting in store.waiting()] == accepted
+    store._connection.execute("PRAGMA max_page_count = 100000")  # somebody has made room
+    accepted.append(add(store).id)
+    with closing(reopened(store)) as after_crash:
+        assert [waiting.id for waiting in after_crash.waiting()] == accepted
+
+
+def test_a_folder_turned_read_only_refuses_changes_and_can_be_read(store: JobStore) -> None:
+    job = in_state(store, "running")
+    with read_only(store):
+        for change in (
+            lambda: add(store),
+            lambda: store.succeed(job.id),
+            lambda: store.cancel(job.id),
+            lambda: store.put_back([job.id]),
+            lambda: store.recover(2),
+            lambda: store.write_timing("mini cpu", "base", 1, 0.5),
+        ):
+            with pytest.raises(StorageUnavailable, match="free some space or make it writable"):
+                change()
+        assert store.get(job.id) == job
+    assert store.succeed(job.id).status == "succeeded"
+
+
+def test_a_disk_with_errors_is_told_by_reading_too(store: JobStore) -> None:
+    job = add(store)
+    with unreadable(store):
+        for read in (lambda: store.get(job.id), store.waiting, lambda: store.count("queued")):
+            with pytest.raises(StorageUnavailable):
+                read()
+    assert store.get(job.id) == job
+
+
+def test_a_disk_error_in_the_middle_of_a_change_undoes_it(store: JobStore) -> None:
+    job = add(store)
+    disk_error = ExitStack()
+
+    def fail_from_here(_: Sequence[Job]) -> Sequence[Job]:
+        disk_error.enter_context(unreadable(store))
+        raise OSError("the disk fails")
+
+    with disk_error, pytest.raises(StorageUnavailable):  # and so does the way back
+        store.claim(fail_from_here)
+    assert [claimed.id for claimed in store.claim(everything)] == [job.id]
+    assert store.get(job.id).attempts == 1
+
+
+def test_a_closed_store_says_so(store: JobStore) -> None:
+    store.close()
+    with pytest.raises(StorageUnavailable):
+        store.waiting()
