@@ -23,7 +23,7 @@ endif
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run image image-arguments test lint check bench mini-train mini-eval mini-grid constraints clean
+.PHONY: help run image image-arguments test test-terraform deploy destroy lint check bench mini-train mini-eval mini-grid constraints clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -42,6 +42,9 @@ image-arguments: # before anything is installed
 test: $(DEV) ## every test this machine can run; names what it skips [ARGS="-k unet"]
 	@$(PYTHON) -m pytest $(ARGS)
 
+test-terraform: $(DEV) ## of these the ones about the cloud: Terraform, boot, deploy command [ARGS=…]
+	@$(PYTHON) -m pytest tests/terraform tests/boot $(ARGS)
+
 lint: $(DEV) ## ruff, mypy strict, terraform fmt
 	@$(PYTHON) -m ruff check --quiet .
 	@$(PYTHON) -m ruff format --check --quiet . \
@@ -56,6 +59,12 @@ check: lint test ## lint and test: what CI runs
 bench: $(DEV) ## the benchmarks: a table with the command and the machine [ARGS=…]
 	@$(PYTHON) -m tests.benchmarks.bench $(ARGS)
 	@$(PYTHON) -m tests.benchmarks.service
+
+deploy: ## the whole cloud set-up: PROJECT=… [REGION=…] [ZONE=…] [GPU=t4] [AUTH=iap] [BACKEND=vm]
+	@$(BASE_PYTHON) -m terraform.deploy deploy
+
+destroy: ## remove it, pictures included: PROJECT=… [REGION=…] [YES=1] [WAIT=1]
+	@$(BASE_PYTHON) -m terraform.deploy destroy
 
 mini-train: $(RUNTIME) ## train the mini model, or go on with it [ARGS=…]
 	@$(PYTHON) -m backend_gpu.mini.training train $(ARGS)

@@ -18,6 +18,11 @@ output "backend" {
   }
 }
 
+output "users" {
+  description = "Who may use the page, with auth iap."
+  value       = var.auth == "iap" ? var.users : []
+}
+
 output "gallery" {
   description = "Where the pictures are."
   value       = "gs://${google_storage_bucket.gallery.name}"

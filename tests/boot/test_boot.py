@@ -135,7 +135,7 @@ def test_systemd_finds_nothing_wrong_with_the_units(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
 def test_shellcheck_finds_nothing_wrong_with_the_scripts() -> None:
-    command = ["shellcheck", "--exclude=SC1091", *sorted(BOOT.glob("*.sh"))]
+    command = ["shellcheck", "--exclude=SC1091", *map(str, sorted(BOOT.glob("*.sh")))]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
 

@@ -131,6 +131,14 @@ def test_secrets_are_in_no_state(app: Path) -> None:
     assert not any(values["secret_data"] for values in instances.values())
 
 
+def test_destroy_needs_neither_the_images_nor_the_options(app: Path, providers: dict[str, str]) -> None:
+    copy = shutil.copytree(app, app.parent / "destroyed", symlinks=True)
+    options = ("-auto-approve", "-no-color", "-refresh=false", "-var=project_id=kotoe-test", "-var=image_tag=0000000")
+    done = terraform(copy, "destroy", *options, **providers)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((copy / "terraform.tfstate").read_text(encoding="utf-8"))["resources"] == []
+
+
 def test_nothing_is_made_in_a_project_that_nobody_named(stacks: dict[str, Path], providers: dict[str, str]) -> None:
     done = terraform(stacks["bootstrap"], "plan", "-no-color", **providers)
     assert done.returncode != 0
