@@ -50,17 +50,24 @@ def account_owner(settings: Settings) -> str | None:
 def main() -> None:
     """Draw the page."""
     st.set_page_config(page_title="言絵 Kotoe", page_icon="🎨", layout="centered", initial_sidebar_state="collapsed")
-    clients = clients_of_this_process()
-    try:
-        session = Session.current(account_owner(clients.settings))
-    except identity.NotVerified as error:
-        logger.warning("a visitor's identity could not be verified: %s", error)
-        st.error(JAPANESE.not_allowed)
-        return
+    with components.surprises_told(JAPANESE):
+        clients = clients_of_this_process()
+        try:
+            session = Session.current(account_owner(clients.settings))
+        except identity.NotVerified as error:
+            logger.warning("a visitor's identity could not be verified: %s", error)
+            st.error(JAPANESE.not_allowed)
+            return
+        with components.surprises_told(components.texts_of(session)):
+            show(session, clients)
+
+
+def show(session: Session, clients: Clients) -> None:
+    """The page of one user."""
     status = backend_status(clients)
-    model = components.model_of(status)
+    model = components.model_of(session, status)
     session.adapt_to(model)
-    components.show_header(session, status)
+    components.show_header(session, clients, status)
     if st.session_state.view == "gallery":
         components.show_gallery(session, clients)
     else:
@@ -72,6 +79,7 @@ def main() -> None:
         components.show_examples(session, clients, model)
         components.show_settings(session)
         components.show_draw_button(session, clients)
+        components.show_gpu(session, clients, status)
         components.show_jobs(session, clients)
     if clients.settings.login == "none":
         st.caption(components.texts_of(session).private_link)

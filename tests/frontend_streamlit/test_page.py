@@ -1,0 +1,759 @@
+"""What a visitor sees and does, state by state; Streamlit runs the script, the backend is a fake one on a socket."""
+
+import base64
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from frontend_streamlit import backend_client, identity
+from frontend_streamlit.backend_client import ERROR_OF, BackendBroken, BackendClient, BackendUnavailable
+from frontend_streamlit.clients import choose_translator
+from frontend_streamlit.gallery import GalleryUnavailable
+from frontend_streamlit.settings import Settings, TranslatorName
+from frontend_streamlit.texts import ENGLISH, EXAMPLES, JAPANESE
+from frontend_streamlit.translation import Translation, TranslationError, TranslationUnavailable
+from tests.frontend_streamlit.fake_backend import CUT, PIXEL, Answer, FakeBackend, job_document
+from tests.frontend_streamlit.page import ME, OTHER, Page
+from tests.frontend_streamlit.pictures import png_of
+
+APPLE, ENGLISH_APPLE = "青い背景に赤いりんご", "a red apple on a blue background"
+
+
+@dataclass
+class FakeTranslator:
+    """Writes what it was told to, or raises it."""
+
+    name: str = "google"
+    answer: str | Exception = "a red apple"
+    asked: list[str] = field(default_factory=list)
+
+    def translate(self, text: str) -> Translation:
+        self.asked.append(text)
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return Translation(source=text, english=self.answer, translator=self.name)
+
+
+def submitted(backend: FakeBackend) -> list[dict[str, Any]]:
+    return [body for _, _, _, body in backend.asked("POST", "/v1/jobs")]
+
+
+# Writing
+
+
+def test_a_new_visitor_sees_an_empty_page_in_japanese_and_gets_a_link_of_their_own(page: Page) -> None:
+    page.link = {}
+    page.open()
+    assert page.app.title[0].value == "言絵"
+    assert (page.prompt, page.english) == ("", "")
+    assert JAPANESE.no_jobs in page.words
+    assert JAPANESE.private_link in page.words
+    assert identity.owner_in_link(page.link["u"]) == page.link["u"]
+
+
+def test_a_refresh_keeps_the_owner(page: Page) -> None:
+    page.link = {}
+    owner = page.open().link["u"]
+    assert page.open().link["u"] == owner
+    page.link = {}
+    assert page.open().link["u"] != owner
+
+
+def test_the_translation_appears_with_the_name_of_its_translator(page: Page) -> None:
+    page.open().write(APPLE)
+    assert page.english == ENGLISH_APPLE
+    assert JAPANESE.translated_by["offline"] in page.words
+
+
+def test_english_is_not_translated(page: Page) -> None:
+    page.open().write("a cat")
+    assert page.english == "a cat"
+    assert JAPANESE.translated_by["english"] in page.words
+
+
+def test_an_example_fills_both_fields_and_draws(page: Page, backend: FakeBackend) -> None:
+    page.open().press("example_0")
+    assert page.prompt == EXAMPLES["kotoe-mini"][0]
+    assert page.english == ENGLISH_APPLE
+    page.press("draw")
+    assert submitted(backend)[0]["source_prompt"] == EXAMPLES["kotoe-mini"][0]
+
+
+def test_examples_suit_the_model_in_use(page: Page, backend: FakeBackend) -> None:
+    backend.status |= {"model": "glide", "vocabulary": []}
+    labels = [button.label for button in page.open().app.button]
+    assert set(EXAMPLES["glide"]) <= set(labels)
+
+
+def test_words_that_were_not_understood_are_named(page: Page) -> None:
+    page.open().write("赤いりんごとヌートリア")
+    assert page.english == "a red apple"
+    assert JAPANESE.unknown_words.format("ヌートリア") in page.words
+
+
+def test_a_prompt_of_which_nothing_was_understood_says_what_to_do(page: Page, backend: FakeBackend) -> None:
+    page.open().write("らりるれろ")
+    assert JAPANESE.nothing_understood in page.words
+    page.press("draw")
+    assert JAPANESE.nothing_to_draw in page.words
+    assert not submitted(backend)
+    assert page.prompt == "らりるれろ"
+
+
+def test_drawing_nothing_asks_for_words(page: Page, backend: FakeBackend) -> None:
+    page.open().press("draw")
+    assert JAPANESE.nothing_to_draw in page.words
+    assert not submitted(backend)
+    assert JAPANESE.nothing_to_draw not in page.write(APPLE).words
+
+
+def test_english_that_was_edited_survives_every_rerun(page: Page, backend: FakeBackend) -> None:
+    page.open().write(APPLE).write_english("a blue apple")
+    assert JAPANESE.translated_by["edited"] in page.words
+    page.run().press("switch_language").press("switch_language")
+    page.go_to("gallery").go_to("draw")
+    assert page.english == "a blue apple"
+    page.press("draw")
+    assert page.english == "a blue apple"
+    assert (submitted(backend)[0]["prompt"], submitted(backend)[0]["translator"]) == ("a blue apple", "edited")
+
+
+def test_changed_japanese_beside_edited_english_offers_a_new_translation(page: Page) -> None:
+    page.open().write(APPLE).write_english("a blue apple").write("黒い猫")
+    assert page.english == "a blue apple"
+    assert JAPANESE.english_kept in page.words
+    page.press("translate_again")
+    assert page.english == "a black cat"
+    assert JAPANESE.english_kept not in page.words
+
+
+def test_changed_japanese_beside_english_as_translated_is_translated_at_once(page: Page) -> None:
+    assert page.open().write(APPLE).write("黒い猫").english == "a black cat"
+    assert page.write("").english == ""
+
+
+def test_edits_can_be_taken_back(page: Page) -> None:
+    page.open().write(APPLE).write_english("a blue apple").press("undo")
+    assert page.english == ENGLISH_APPLE
+    assert not page.has("undo")
+
+
+def test_fields_are_kept_while_the_gallery_is_looked_at(page: Page) -> None:
+    page.open().write(APPLE)
+    page.app.number_input(key="count").set_value(3)
+    page.app.slider(key="steps").set_value(33)
+    page.run().go_to("gallery")
+    page.app.text_input(key="search").set_value("apple")
+    page.run().run().go_to("draw")
+    assert (page.prompt, page.english) == (APPLE, ENGLISH_APPLE)
+    assert (page.app.number_input(key="count").value, page.app.slider(key="steps").value) == (3, 33)
+    assert page.go_to("gallery").app.text_input(key="search").value == "apple"
+
+
+def test_words_outside_the_models_vocabulary_are_named(page: Page) -> None:
+    page.open().write_english("a red apple with a hat")
+    assert JAPANESE.model_unknown_words.format("with, hat") in page.words
+
+
+@pytest.mark.parametrize(("model", "is_warned"), [("glide", True), ("kotoe-mini", False)])
+def test_people_are_warned_of_where_the_model_cant_draw_them(
+    page: Page, backend: FakeBackend, model: str, is_warned: bool
+) -> None:
+    backend.status |= {"model": model, "vocabulary": []}
+    page.open().write_english("an oil painting of a woman, in red")
+    assert (JAPANESE.people_warning in page.words) is is_warned
+
+
+# Translators
+
+
+@pytest.mark.parametrize("kind", TranslationError.__subclasses__(), ids=lambda kind: kind.__name__)
+def test_a_translator_that_fails_says_what_to_do_and_lets_english_be_typed(
+    page: Page, backend: FakeBackend, kind: type[TranslationError]
+) -> None:
+    translator = FakeTranslator(answer=kind("Google's own words"))
+    page.change(translator=translator)
+    page.open().write(APPLE)
+    assert JAPANESE.errors[kind] in page.words
+    assert "Google's own words" not in page.words
+    assert page.prompt == APPLE
+    page.write_english("a red apple").press("draw")
+    assert submitted(backend)[0] | {"prompt": "a red apple", "translator": "edited"} == submitted(backend)[0]
+    translator.answer = "a crimson apple"
+    page.press("retry_translation")
+    assert page.english == "a crimson apple"
+
+
+def test_a_failed_translation_does_not_leave_the_english_of_other_words(page: Page, backend: FakeBackend) -> None:
+    translator = FakeTranslator()
+    page.change(translator=translator)
+    page.open().write("赤いりんご")
+    translator.answer = TranslationUnavailable()
+    page.write("黒い猫")
+    assert page.english == ""
+    page.press("draw")
+    assert not submitted(backend)
+
+
+@pytest.mark.parametrize("name", ["google", "local"])
+def test_a_translator_without_its_settings_leaves_the_page_usable(
+    page: Page, backend: FakeBackend, name: TranslatorName
+) -> None:
+    page.change(translator=choose_translator(Settings(translator=name)))
+    page.open().write(APPLE)
+    assert "英語を直接書けば描けます" in page.words
+    page.write_english("a red apple").press("draw")
+    assert submitted(backend)[0]["prompt"] == "a red apple"
+
+
+def test_the_same_words_are_translated_once(page: Page) -> None:
+    translator = FakeTranslator()
+    page.change(translator=translator)
+    page.open().write("赤いりんご").run().press("draw").go_to("gallery").go_to("draw")
+    assert translator.asked == ["赤いりんご"]
+
+
+# Settings
+
+
+def test_all_settings_are_handed_in(page: Page, backend: FakeBackend) -> None:
+    page.open().write(APPLE)
+    page.app.number_input(key="count").set_value(3)
+    page.app.button_group(key="seed_mode").set_value("fixed")
+    page.app.slider(key="guidance").set_value(4.5)
+    page.app.selectbox(key="sampler").set_value("ddim")
+    page.app.text_input(key="negative").set_value("  a cat ")
+    page.run()
+    page.app.number_input(key="seed").set_value(2**32 - 1)
+    page.run().press("draw")
+    assert submitted(backend) == [
+        {
+            "prompt": ENGLISH_APPLE,
+            "source_prompt": APPLE,
+            "translator": "offline",
+            "negative_prompt": "a cat",
+            "n": 3,
+            "seed": 2**32 - 1,
+            "guidance_scale": 4.5,
+            "steps": 20,
+            "upsample_steps": 4,
+            "sampler": "ddim",
+            "owner": ME,
+        }
+    ]
+
+
+def test_a_random_seed_is_left_to_the_backend(page: Page, backend: FakeBackend) -> None:
+    page.open().draw()
+    assert "seed" not in submitted(backend)[0]
+    assert page.app.number_input(key="seed").disabled
+
+
+def test_values_out_of_range_cant_be_entered(page: Page) -> None:
+    app = page.open().app
+    limits = {key: (app.number_input(key=key).min, app.number_input(key=key).max) for key in ("count", "seed")}
+    limits |= {
+        key: (app.slider(key=key).min, app.slider(key=key).max) for key in ("steps", "upsample_steps", "guidance")
+    }
+    assert limits == {
+        "count": (1, 8),
+        "seed": (0, 2**32 - 1),
+        "steps": (1, 250),
+        "upsample_steps": (1, 100),
+        "guidance": (1, 20),
+    }
+    assert app.selectbox(key="sampler").options == ["dpmpp_2m", "ddim", "ddpm"]
+    assert app.text_area(key="prompt").max_chars == app.text_area(key="english").max_chars == 1000
+
+
+@pytest.mark.parametrize(
+    ("model", "steps"),
+    [
+        ("kotoe-mini", {"fast": (10, 3), "standard": (20, 4), "high": (50, 8)}),
+        ("glide", {"fast": (12, 6), "standard": (20, 10), "high": (60, 27)}),
+    ],
+)
+def test_a_quality_sets_the_numbers_that_suit_the_model(
+    page: Page, backend: FakeBackend, model: str, steps: dict[str, tuple[int, int]]
+) -> None:
+    backend.status |= {"model": model}
+    app = page.open().app
+    for quality, numbers in steps.items():
+        app.button_group(key="quality").set_value(quality)
+        page.run()
+        assert (app.slider(key="steps").value, app.slider(key="upsample_steps").value) == numbers
+
+
+def test_numbers_of_ones_own_are_no_named_quality(page: Page) -> None:
+    app = page.open().app
+    app.slider(key="steps").set_value(21)
+    page.run()
+    assert app.button_group(key="quality").value is None
+    app.slider(key="steps").set_value(50)
+    app.slider(key="upsample_steps").set_value(8)
+    page.run()
+    assert app.button_group(key="quality").value == "high"
+
+
+def test_numbers_of_ones_own_survive_a_backend_that_is_away_for_a_moment(page: Page, backend: FakeBackend) -> None:
+    backend.status |= {"model": "glide"}
+    page.open().app.slider(key="steps").set_value(99)
+    page.run()
+    backend.answer_with(CUT, times=8)
+    page.forget_status().run()
+    page.forget_status().run()
+    assert page.app.slider(key="steps").value == 99
+
+
+# Handing in
+
+
+def test_each_refusal_has_its_sentence_and_keeps_what_was_typed(page: Page, backend: FakeBackend) -> None:
+    page.open().write(APPLE)
+    for code, kind in ERROR_OF.items():
+        backend.overrides.clear()
+        backend.answer_with(Answer.error(400, code), "/v1/jobs", "POST")
+        page.press("draw")
+        assert [error.value for error in page.app.error] == [JAPANESE.errors[kind]]
+        assert f"{code} happened" not in page.words
+        assert (page.prompt, page.english) == (APPLE, ENGLISH_APPLE)
+    backend.overrides.clear()
+    page.press("draw")
+    assert not page.app.error
+    assert len(backend.jobs) == 1
+
+
+@pytest.mark.parametrize(
+    ("trouble", "kind"),
+    [
+        (CUT, BackendUnavailable),
+        (Answer(502, b"Bad Gateway"), BackendUnavailable),
+        (Answer.error(500, "internal_error"), BackendBroken),
+        (Answer(200, b"hello"), BackendBroken),
+    ],
+    ids=["cut", "gateway", "internal", "garbage"],
+)
+def test_a_broken_backend_has_its_sentence(
+    page: Page, backend: FakeBackend, trouble: Answer, kind: type[Exception]
+) -> None:
+    backend.answer_with(trouble, "/v1/jobs", "POST")
+    page.open().draw()
+    assert JAPANESE.errors[kind] in page.words
+    assert (page.prompt, page.english) == (APPLE, ENGLISH_APPLE)
+
+
+def test_a_limit_says_when_there_is_room_again(page: Page, backend: FakeBackend) -> None:
+    backend.answer_with(Answer.error(429, "rate_limit_exceeded", Retry_After="40"), "/v1/jobs", "POST")
+    assert "約40秒後に空きます。" in page.open().draw().words
+
+
+def test_a_job_that_was_taken_is_told_and_shown(page: Page, backend: FakeBackend) -> None:
+    page.open().draw()
+    assert JAPANESE.submitted in page.words
+    assert "順番待ち・1番目" in page.words
+    assert [job["request"]["owner"] for job in backend.jobs] == [ME]
+
+
+# Following
+
+
+def test_a_running_job_shows_stage_steps_time_and_preview(page: Page, backend: FakeBackend) -> None:
+    progress = {"stage": "base", "step": 12, "total_steps": 20, "fraction": 0.5}
+    backend.jobs = [
+        job_document(1, "running", request={"owner": ME}, progress=progress, preview=PIXEL, eta_seconds=95.0)
+    ]
+    page.open()
+    assert "描いています・下描き 12/20・あと約2分" in page.words
+    assert page.app.get("progress")[0].proto.value == 50
+    assert page.images == [PIXEL]
+    assert page.has("cancel_")
+
+
+def test_a_job_is_found_again_by_the_link_alone(page: Page, backend: FakeBackend) -> None:
+    page.open().draw()
+    backend.jobs[0]["status"] = "running"
+    assert "描いています" in page.open().words
+    assert page.has(f"cancel_{backend.jobs[0]['id']}")
+
+
+def test_several_jobs_have_a_card_each_newest_first(page: Page, backend: FakeBackend) -> None:
+    page.open().draw("黒い猫").draw("白い犬")
+    backend.jobs[1] |= {"status": "running", "position": None}
+    page.run()
+    cards = [text.value for text in page.app.markdown if "猫" in text.value or "犬" in text.value]
+    assert cards == ["**白い犬**", "**黒い猫**"]
+    assert len([button for button in page.app.button if str(button.key).startswith("cancel_")]) == 2
+
+
+def test_a_job_is_cancelled(page: Page, backend: FakeBackend) -> None:
+    page.open().draw().press("cancel_")
+    assert backend.jobs[0]["status"] == "cancelled"
+    assert JAPANESE.status["cancelled"] in page.run().words
+    assert not page.has("cancel_")
+
+
+def test_a_cancel_that_fails_is_told(page: Page, backend: FakeBackend) -> None:
+    page.open().draw()
+    backend.answer_with(CUT, f"/v1/jobs/{backend.jobs[0]['id']}/cancel", "POST")
+    page.press("cancel_")
+    assert JAPANESE.errors[BackendUnavailable] in page.words
+
+
+@pytest.mark.parametrize("code", [*filter(None, JAPANESE.failed), "invented_tomorrow"])
+def test_a_failed_job_says_why_and_can_be_tried_again_with_a_new_seed(
+    page: Page, backend: FakeBackend, code: str
+) -> None:
+    error = {"message": "what happened", "type": "server_error", "param": None, "code": code}
+    backend.jobs = [job_document(1, "failed", request={"owner": ME, "source_prompt": APPLE}, error=error)]
+    page.open()
+    assert JAPANESE.failed.get(code, JAPANESE.failed[""]) in page.words
+    page.press("again_")
+    assert submitted(backend)[0]["source_prompt"] == APPLE
+    assert "seed" not in submitted(backend)[0]
+
+
+def test_a_finished_job_shows_its_pictures_as_data_and_offers_them(page: Page, backend: FakeBackend) -> None:
+    backend.png = png_of()
+    backend.jobs = [job_document(1, "succeeded", request={"owner": ME, "n": 2})]
+    page.open()
+    assert page.images == [f"data:image/png;base64,{base64.b64encode(backend.png).decode()}"] * 2
+    assert len(page.app.get("download_button")) == 2
+    page.press("again_")
+    assert submitted(backend)[0]["n"] == 2
+    page.run()
+    assert len(backend.asked("GET", "/v1/jobs/00000000000000000000000000000001/images/")) == 2  # once each
+
+
+def test_a_picture_that_cant_be_fetched_is_told_and_not_remembered(page: Page, backend: FakeBackend) -> None:
+    backend.jobs = [job_document(1, "succeeded", request={"owner": ME})]
+    backend.answer_with(CUT, f"/v1/jobs/{backend.jobs[0]['id']}/images", times=1)
+    assert JAPANESE.errors[BackendUnavailable] in page.open().words
+    backend.png = png_of()
+    assert len(page.run().images) == 1
+
+
+def test_a_closed_card_stays_closed_and_live_ones_cant_be_closed(page: Page, backend: FakeBackend) -> None:
+    backend.jobs = [
+        job_document(2, "running", request={"owner": ME}),
+        job_document(1, "cancelled", request={"owner": ME}),
+    ]
+    page.open().press("dismiss_")
+    assert JAPANESE.status["cancelled"] not in page.run().words
+    assert not page.has("dismiss_")
+    assert page.has("cancel_")
+
+
+def test_cards_of_long_ago_make_room(page: Page, backend: FakeBackend) -> None:
+    backend.jobs = [
+        job_document(2, "running", request={"owner": ME}, created_at=time.time() - 10**6),
+        job_document(1, "cancelled", request={"owner": ME}, created_at=time.time() - 10**6),
+    ]
+    page.open()
+    assert page.has("cancel_")
+    assert JAPANESE.status["cancelled"] not in page.words
+
+
+def test_what_was_typed_is_shown_as_it_is(page: Page, backend: FakeBackend) -> None:
+    nasty = "<img src=x> **太字** [a](http://b) $x$ :smile: # `c`"
+    backend.jobs = [job_document(1, "queued", request={"owner": ME, "source_prompt": nasty})]
+    page.open()
+    [card] = [text.value for text in page.app.markdown if "太字" in text.value]
+    assert "<img" not in card
+    for markup in ("**太字**", "[a](", "$x$", " :smile:", " # ", "`c`"):
+        assert markup not in card[2:-2]
+
+
+# Polling: how soon the page asks again by itself
+
+
+@pytest.mark.parametrize(
+    ("statuses", "interval_s"),
+    [([], None), (["succeeded", "failed", "cancelled"], None), (["queued"], 1.0), (["succeeded", "running"], 1.0)],
+)
+def test_the_page_asks_again_only_while_a_job_is_live(
+    page: Page, backend: FakeBackend, intervals: list[float | None], statuses: list[str], interval_s: float | None
+) -> None:
+    backend.png = png_of()
+    backend.jobs = [job_document(number, status, request={"owner": ME}) for number, status in enumerate(statuses)]
+    page.open()
+    assert intervals == [interval_s]
+    assert len(backend.asked("GET", "/v1/jobs?")) == 1
+
+
+def test_a_backend_that_is_away_is_asked_now_and_then(
+    page: Page, backend: FakeBackend, intervals: list[float | None]
+) -> None:
+    backend.answer_with(CUT)
+    page.open()
+    assert intervals == [5.0]
+    backend.overrides.clear()
+    page.run()
+    assert intervals == [5.0, None]
+
+
+@pytest.fixture
+def intervals(monkeypatch: pytest.MonkeyPatch) -> list[float | None]:
+    import streamlit as st
+
+    seen: list[float | None] = []
+    fragment = st.fragment
+
+    def watched(*arguments: Any, run_every: float | None = None, **options: Any) -> Any:
+        if not arguments:  # dialogs are fragments too, and come with their function
+            seen.append(run_every)
+        return fragment(*arguments, run_every=run_every, **options)
+
+    monkeypatch.setattr(st, "fragment", watched)
+    return seen
+
+
+# When the backend is away
+
+
+def test_a_backend_that_is_away_leaves_a_page_that_translates_and_shows_the_gallery(
+    page: Page, backend: FakeBackend, put: Callable[..., str]
+) -> None:
+    put(ME, 1)
+    backend.answer_with(CUT)
+    page.open().write(APPLE)
+    assert page.english == ENGLISH_APPLE
+    assert JAPANESE.errors[BackendUnavailable] in page.words
+    assert len(page.go_to("gallery").images) == 1
+    assert not page.app.error
+
+
+def test_a_model_that_is_being_loaded_is_told(page: Page, backend: FakeBackend) -> None:
+    backend.status |= {"model": None, "device": None, "ready": False, "vocabulary": []}
+    assert JAPANESE.model_is_loading in page.open().words
+
+
+def test_the_model_and_the_queue_are_told(page: Page, backend: FakeBackend) -> None:
+    backend.status["queued_jobs"] = 3
+    assert JAPANESE.backend_state.format("kotoe-mini", "cpu", 3) in page.open().words
+
+
+# Gallery
+
+
+@pytest.fixture
+def put(tmp_path: Any) -> Callable[..., str]:
+    from tests.frontend_streamlit.pictures import put_picture
+
+    return lambda owner, number, **record: put_picture(tmp_path, owner, number, **record)
+
+
+def test_an_empty_gallery_says_how_to_fill_it(page: Page) -> None:
+    assert JAPANESE.no_pictures in page.open().go_to("gallery").words
+
+
+def test_the_gallery_has_pages_newest_first(page: Page, put: Callable[..., str]) -> None:
+    names = [put(ME, number) for number in range(14)]
+    page.open().go_to("gallery")
+    assert shown(page) == names[:1:-1]
+    assert JAPANESE.page_of.format(1, 2, 14) in page.words
+    page.press("older")
+    assert shown(page) == names[1::-1]
+    assert next(button for button in page.app.button if button.key == "older").disabled
+    assert len(shown(page.press("newer"))) == 12
+
+
+def shown(page: Page) -> list[str]:
+    return [str(button.key).removeprefix("open_") for button in page.app.button if str(button.key).startswith("open_")]
+
+
+def test_search_finds_japanese_and_english_and_starts_on_the_first_page(page: Page, put: Callable[..., str]) -> None:
+    for number in range(13):
+        put(ME, number)
+    cat = put(ME, 99, prompt="a black cat", source_prompt="黒い猫")
+    page.open().go_to("gallery").press("older")
+    for words in ("猫", "CAT"):
+        page.app.text_input(key="search").set_value(words)
+        assert shown(page.run()) == [cat]
+    page.app.text_input(key="search").set_value("[犬]")
+    assert "合う絵はありません" in page.run().words
+
+
+def test_a_gallery_that_cant_be_opened_says_so_and_can_be_tried_again(page: Page, put: Callable[..., str]) -> None:
+    put(ME, 1)
+    gallery, page.clients.gallery.root = page.clients.gallery.root, "invented://bucket"
+    page.open().go_to("gallery")
+    assert "ギャラリーを開けません" in page.words
+    page.clients.gallery.root = gallery
+    assert len(shown(page.press("retry_gallery"))) == 1
+
+
+def test_a_picture_opens_large_with_how_it_was_made(page: Page, put: Callable[..., str]) -> None:
+    put(ME, 1)
+    page.open().go_to("gallery").press("open_")
+    assert len(page.images) == 2
+    assert "seed 7 · ddim 12+3 · guidance 3.5" in page.words
+
+
+def test_a_pictures_settings_are_used_again(page: Page, put: Callable[..., str], backend: FakeBackend) -> None:
+    put(ME, 1, negative_prompt="a cat")
+    page.open().go_to("gallery").press("open_").press("use_")
+    assert (page.prompt, page.english) == (APPLE, ENGLISH_APPLE)
+    page.press("draw")
+    wanted = {"seed": 7, "steps": 12, "upsample_steps": 3, "sampler": "ddim", "guidance_scale": 3.5}
+    assert (
+        submitted(backend)[0] | wanted | {"negative_prompt": "a cat", "translator": "offline"} == submitted(backend)[0]
+    )
+
+
+def test_settings_that_this_page_does_not_offer_are_brought_into_range(
+    page: Page, put: Callable[..., str], backend: FakeBackend
+) -> None:
+    put(ME, 1, upsample_steps=250, sampler="invented", guidance_scale=50, seed=2**40)
+    page.open().go_to("gallery").press("open_").press("use_").press("draw")
+    wanted = {"seed": 2**32 - 1, "upsample_steps": 100, "sampler": "dpmpp_2m", "guidance_scale": 20.0}
+    assert submitted(backend)[0] | wanted == submitted(backend)[0]
+
+
+def test_the_same_prompt_is_drawn_with_a_new_seed(page: Page, put: Callable[..., str], backend: FakeBackend) -> None:
+    put(ME, 1)
+    page.open().go_to("gallery").press("open_").press("again_")
+    assert submitted(backend)[0]["source_prompt"] == APPLE
+    assert "seed" not in submitted(backend)[0]
+    assert "順番待ち" in page.words  # on the page's other part
+
+
+def test_deleting_takes_a_second_click(page: Page, put: Callable[..., str]) -> None:
+    name = put(ME, 1)
+    page.open().go_to("gallery").press("open_").press("delete_")
+    page.press("open_")
+    assert JAPANESE.delete_question in page.words
+    assert page.clients.gallery.names(ME) == [name]
+    page.press("no_").press("open_")
+    assert JAPANESE.delete_question not in page.words
+    page.press("delete_").press("open_").press("yes_")
+    assert page.clients.gallery.names(ME) == []
+    assert JAPANESE.deleted in page.words
+
+
+def test_a_picture_that_cant_be_deleted_stays_and_is_told(
+    page: Page, put: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise GalleryUnavailable("no")
+
+    put(ME, 1)
+    monkeypatch.setattr(page.clients.gallery, "delete", fail)
+    page.open().go_to("gallery").press("open_").press("delete_").press("open_").press("yes_")
+    assert JAPANESE.errors[GalleryUnavailable] in page.words
+    assert len(shown(page)) == 1
+
+
+# Who
+
+
+def test_nobody_sees_the_jobs_and_pictures_of_another(
+    page: Page, backend: FakeBackend, put: Callable[..., str]
+) -> None:
+    mine = put(ME, 1)
+    put(OTHER, 2)
+    backend.png = png_of()
+    backend.jobs = [
+        job_document(2, "succeeded", request={"owner": OTHER, "source_prompt": "ひみつ"}),
+        job_document(1, "running", request={"owner": ME}),
+    ]
+    page.open()
+    assert "ひみつ" not in page.words
+    assert not page.images
+    assert shown(page.go_to("gallery")) == [mine]
+    page.link["u"] = OTHER
+    page.open()
+    assert "ひみつ" in page.words
+    assert not page.has("cancel_")
+
+
+@pytest.mark.parametrize("trick", ["../m", "..", f"{OTHER}/../{ME}", "m", "*" * 40])
+def test_a_link_that_names_no_owner_gets_a_new_one(page: Page, put: Callable[..., str], trick: str) -> None:
+    put(ME, 1)
+    page.link["u"] = trick
+    page.open().go_to("gallery")
+    assert page.link["u"] not in (trick, ME)
+    assert not page.images
+
+
+def test_another_link_in_the_same_visit_is_another_owner(page: Page) -> None:
+    page.open().draw()
+    page.app.query_params["u"] = OTHER
+    page.run()
+    assert not page.has("cancel_")
+
+
+def iap(page: Page) -> None:
+    page.change(settings=Settings(login="iap", iap_audience="/projects/1/global/backendServices/2"))
+
+
+def test_behind_iap_a_visitor_without_a_signed_header_sees_nothing(
+    page: Page, backend: FakeBackend, put: Callable[..., str]
+) -> None:
+    put(ME, 1)
+    iap(page)
+    page.open()
+    assert page.words == JAPANESE.not_allowed
+    assert not backend.requests
+
+
+def test_behind_iap_the_account_is_the_owner_whatever_the_link_says(
+    page: Page, backend: FakeBackend, put: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    account = identity.owner_of_account("issuer", "subject")
+    monkeypatch.setattr(identity, "owner_of_iap", lambda *_: account)
+    put(ME, 1)
+    iap(page)
+    page.open().draw()
+    assert backend.jobs[0]["request"]["owner"] == account
+    assert not page.go_to("gallery").images
+    assert JAPANESE.private_link not in page.words
+
+
+# English, and surprises
+
+
+def test_the_switch_shows_everything_in_english_and_stays_in_the_link(page: Page, backend: FakeBackend) -> None:
+    page.open().write(APPLE).press("switch_language")
+    assert ENGLISH.tagline in page.words
+    assert page.app.text_area(key="prompt").label == ENGLISH.prompt
+    assert (page.prompt, page.english) == (APPLE, ENGLISH_APPLE)
+    assert page.link["lang"] == "en"
+    assert ENGLISH.tagline in page.open().words
+    backend.answer_with(Answer.error(400, "queue_full"), "/v1/jobs", "POST")
+    assert ENGLISH.errors[backend_client.QueueFull] in page.draw().words
+    assert JAPANESE.tagline in page.press("switch_language").words
+
+
+def test_a_surprise_in_a_widget_is_told_in_japanese_and_keeps_what_was_typed(
+    page: Page, caplog: pytest.LogCaptureFixture
+) -> None:
+    page.change(translator=FakeTranslator(answer=RuntimeError("boom")))
+    page.open().write(APPLE)
+    assert page.is_surprised()
+    assert "boom" not in page.words
+    assert page.prompt == APPLE
+    assert "boom" in caplog.text
+    assert not page.run().is_surprised()
+
+
+@pytest.mark.parametrize("method", ["read_status", "list_jobs"])
+def test_a_surprise_while_drawing_the_page_is_told_in_japanese(
+    page: Page, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, method: str
+) -> None:
+    def boom(*_: object) -> None:
+        raise RuntimeError("boom")
+
+    monkeypatch.setattr(BackendClient, method, boom)
+    page.open()
+    assert page.is_surprised()
+    assert "boom" not in page.words
+    assert "boom" in caplog.text
+
+
+def test_a_surprise_before_there_are_clients_is_told_in_japanese(page: Page, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FRONTEND_PORT", "no port")
+    page.open()
+    assert page.words == JAPANESE.surprise
