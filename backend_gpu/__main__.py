@@ -22,7 +22,6 @@ from backend_gpu.settings import ModelName, Settings
 MAX_PROMPT_CHARACTERS = 1000
 MAX_SEED = 2**32 - 1
 MAX_PICTURES = 8
-STREAMS_GRACE_S = 5  # that open connections have to end after SIGTERM
 
 
 @dataclass(frozen=True)
@@ -76,9 +75,7 @@ def serve(settings: Settings) -> None:
     Raises:
         BackendError: it can't start; the message says what to change.
     """
-    import uvicorn
-
-    from backend_gpu.api.app import create_app
+    from backend_gpu.api.server import Server
     from backend_gpu.engine import Engine
     from backend_gpu.logs import configure_logging
     from backend_gpu.service import build_service
@@ -95,16 +92,11 @@ def serve(settings: Settings) -> None:
 
     configure_logging()
     listener = listen(settings)
-    config = uvicorn.Config(
-        create_app(build_service(settings, open_engine)),
-        log_config=None,
-        access_log=False,
-        timeout_graceful_shutdown=STREAMS_GRACE_S,
-    )
+    server = Server(build_service(settings, open_engine))
     for stop in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(stop, lambda *_: None)  # uvicorn raises it once more when it has stopped in good order
+        signal.signal(stop, server.handle_exit)  # at once; and after it has stopped uvicorn raises the signal once more
     logging.getLogger(__name__).info("listening", extra={"address": "http://{}:{}".format(*listener.getsockname()[:2])})
-    uvicorn.Server(config).run(sockets=[listener])
+    server.run(sockets=[listener])
 
 
 def listen(settings: Settings) -> socket.socket:
@@ -240,7 +232,9 @@ def read_settings() -> Settings:
         return Settings()
     except ValidationError as error:
         first = error.errors()[0]
-        raise InvalidRequest(f"BACKEND_{str(first['loc'][0]).upper()} is {first['input']!r}: {first['msg']}") from error
+        name = f"BACKEND_{str(first['loc'][0]).upper()}"
+        value = "set" if name == "BACKEND_TOKEN" else repr(first["input"])  # a secret is not shown
+        raise InvalidRequest(f"{name} is {value}: {first['msg']}") from error
 
 
 def read_translation(text: str) -> Translation:

@@ -8,6 +8,10 @@ class BackendError(Exception):
 class InvalidRequest(BackendError):
     """The request can't be served as it is; the message names the value and the limit."""
 
+    def __init__(self, message: str, param: str = "prompt") -> None:
+        super().__init__(message)
+        self.param = param  # the field at fault, where it is a request's
+
 
 class CheckpointError(BackendError):
     """Model weights are missing, broken or could not be fetched; the message says what to do."""
@@ -41,12 +45,20 @@ class IdempotencyConflict(BackendError):
     """An idempotency key came again with another request."""
 
 
-class ContentRefused(BackendError):
+class ContentRefused(InvalidRequest):
     """The prompt has a term of the operator's blocklist."""
 
 
 class ModelLoading(BackendError):
     """The model can't draw yet."""
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class ServiceStopping(BackendError):
+    """The service ends; what it has accepted waits for its next start."""
 
     def __init__(self, message: str, retry_after_s: float) -> None:
         super().__init__(message)

@@ -3,6 +3,7 @@
 import logging
 import sys
 from contextvars import ContextVar
+from typing import TextIO
 
 from pythonjsonlogger.core import RESERVED_ATTRS
 from pythonjsonlogger.json import JsonFormatter
@@ -19,22 +20,27 @@ STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {
 
 def configure_logging() -> None:
     """Send all logs to stderr; entry points call it once."""
-    handler = logging.StreamHandler(sys.stderr)
+    logging.basicConfig(level=logging.INFO, handlers=[log_handler(sys.stderr)], force=True)
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+
+
+def log_handler(stream: TextIO) -> logging.Handler:
+    """Writes lines of the kind that reads well where the stream goes."""
+    handler = logging.StreamHandler(stream)
     handler.addFilter(add_request_id)
-    if sys.stderr.isatty():
+    if stream.isatty():
         handler.setFormatter(PlainFormatter("%(asctime)s %(levelname)-7s %(message)s", "%H:%M:%S"))
     else:
         handler.setFormatter(
             JsonFormatter(
-                "%(asctime)s %(levelname)s %(name)s %(message)s",
-                rename_fields={"levelname": "severity", "asctime": "time", "name": "logger"},
-                datefmt="%Y-%m-%dT%H:%M:%S%z",
+                "%(levelname)s %(name)s %(message)s",
+                rename_fields={"levelname": "severity", "name": "logger"},
+                timestamp="time",  # RFC 3339 in UTC, as Cloud Logging reads it
                 json_ensure_ascii=False,
                 reserved_attrs=[*RESERVED_ATTRS, "color_message"],  # of uvicorn
             )
         )
-    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    return handler
 
 
 def add_request_id(record: logging.LogRecord) -> bool:

@@ -2,8 +2,9 @@
 
 import fcntl
 import os
+import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from backend_gpu.engine import Engine
 from backend_gpu.errors import StorageUnavailable
@@ -30,14 +31,22 @@ class Service:
     intake: Intake
     open_engine: Callable[[], Engine]
     lock_file: int  # held as long as the process lives
+    stopping: threading.Event = field(default_factory=threading.Event)
 
     def start(self) -> None:
         """Recover, load the model in the background, and draw."""
         self.worker.start(self.open_engine)
 
-    def stop(self) -> None:
-        """Finish or put back what runs, and close the files."""
+    def stop_drawing(self) -> None:
+        """Take no more work, finish or put back what runs, and tell all who wait."""
+        self.stopping.set()
+        self.feed.publish_all()  # those whose job is queued wait no longer
         self.worker.stop(self.settings.grace_s)
+        self.feed.publish_all()
+
+    def stop(self) -> None:
+        """Stop drawing, and close the files."""
+        self.stop_drawing()
         self.store.close()
         os.close(self.lock_file)
 

@@ -1,22 +1,32 @@
 """Settings of the backend, from the environment (`BACKEND_…`)."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, SecretStr
+from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 ModelName = Literal["mini", "glide"]
 
 
+def sendable(token: SecretStr) -> SecretStr:
+    """Refuse a token that no caller could send, such as one with the line end of the file that it came from."""
+    if not re.fullmatch("[!-~]*", token.get_secret_value()):
+        raise ValueError("a token is ASCII letters, digits and signs, without spaces or line ends")
+    return token
+
+
 class Settings(BaseSettings):
     """What an operator may choose; read once by the entry point."""
 
-    model_config = SettingsConfigDict(env_prefix="BACKEND_")
+    model_config = SettingsConfigDict(env_prefix="BACKEND_", env_ignore_empty=True)
 
     host: Annotated[str, Field(description="address to listen on; any but loopback needs a token")] = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535, description="port to listen on; 0 takes a free one")] = 8000
-    token: Annotated[SecretStr, Field(description="bearer token that callers must send; empty: none")] = SecretStr("")
+    token: Annotated[
+        SecretStr, AfterValidator(sendable), Field(description="bearer token that callers must send; empty: none")
+    ] = SecretStr("")
     data_dir: Annotated[Path, Field(description="folder of the queue, finished pictures and checkpoints")] = Path(
         "data"
     )

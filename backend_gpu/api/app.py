@@ -12,8 +12,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from backend_gpu import logs
-from backend_gpu.api import openai_images
-from backend_gpu.api.errors import BodyTooLarge, add_error_handlers, error_response
+from backend_gpu.api import openai_images, page
+from backend_gpu.api.errors import BodyTooLarge, Surprise, add_error_handlers, error_response
 from backend_gpu.api.routes import guarded_routes, metrics_routes, open_routes, picture_routes
 from backend_gpu.jobs.job import JOB_ID
 from backend_gpu.service import Service
@@ -41,9 +41,16 @@ def create_app(service: Service) -> FastAPI:
         finally:
             service.stop()
 
-    app = FastAPI(title="Kotoe", version="1", description=DESCRIPTION, lifespan=lifespan)
+    app = FastAPI(
+        title="Kotoe",
+        version="1",
+        description=DESCRIPTION,
+        lifespan=lifespan,
+        openapi_url=None,  # the page is behind the token too: see page.py
+        redirect_slashes=False,
+    )
     app.state.service = service
-    for routes in (open_routes, guarded_routes, metrics_routes, picture_routes, openai_images.routes):
+    for routes in (open_routes, guarded_routes, metrics_routes, picture_routes, openai_images.routes, page.routes):
         app.include_router(routes)
     add_error_handlers(app)
     app.add_middleware(RequestFrame)
@@ -63,7 +70,7 @@ class RequestFrame:
         request_id = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
         logs.request_id.set(request_id)
         started_at = time.monotonic()
-        status = 500
+        status = 0  # none was sent
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
@@ -76,6 +83,12 @@ class RequestFrame:
             await self.app(scope, await with_whole_body(scope, receive), send_with_id)
         except BodyTooLarge as error:
             await error_response(error)(scope, receive, send_with_id)
+        except Exception:
+            logger.exception("a request failed")
+            if status:
+                raise  # the connection is cut: nobody takes half an answer for a whole one
+            surprise = Surprise("something went wrong inside the service: its log says what, under this x-request-id")
+            await error_response(surprise)(scope, receive, send_with_id)
         finally:
             route = scope.get("route")
             path = getattr(route, "path", "unknown")  # not what the caller wrote

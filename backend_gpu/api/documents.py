@@ -1,9 +1,13 @@
 """From what the queue knows to what HTTP tells."""
 
 import base64
+import hashlib
 import secrets
 from collections.abc import Sequence
 
+from pydantic import BaseModel
+
+from backend_gpu.api.errors import BadParameter
 from backend_gpu.api.schemas import (
     ErrorInfo,
     ImageLink,
@@ -66,8 +70,19 @@ def data_url(png: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
 
 
+def fingerprint_of(body: BaseModel) -> str:
+    """The same for two bodies that ask for the same."""
+    return hashlib.sha256(body.model_dump_json().encode()).hexdigest()
+
+
 def job_request(submission: JobSubmission, info: EngineInfo) -> JobRequest:
-    """A submission with the model's choices where the caller made none."""
+    """A submission with the model's choices where the caller made none.
+
+    Raises:
+        BadParameter: it is for another model.
+    """
+    if submission.model not in (None, info.model):
+        raise BadParameter(f"there is no model {submission.model!r} here: use {info.model}", "model")
     return JobRequest(
         prompt=submission.prompt,
         source_prompt=submission.source_prompt,

@@ -1,8 +1,7 @@
 """How errors look over HTTP: decided here alone, the same on both faces."""
 
-import logging
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -23,20 +22,16 @@ from backend_gpu.errors import (
     OutOfMemory,
     QueueFull,
     RateLimited,
+    ServiceStopping,
     StorageUnavailable,
 )
 
-logger = logging.getLogger(__name__)
-
 MAX_RETRY_AFTER_S = 120  # clients wait no longer than this by themselves
+MAX_TOLD_CHARACTERS = 40  # of a wrong value in a message
 
 
 class BadParameter(InvalidRequest):
     """A field of the request has an impossible value."""
-
-    def __init__(self, message: str, param: str) -> None:
-        super().__init__(message)
-        self.param = param
 
 
 class Unauthorized(BackendError):
@@ -45,6 +40,10 @@ class Unauthorized(BackendError):
 
 class BodyTooLarge(BackendError):
     """The request's body is larger than allowed."""
+
+
+class Surprise(BackendError):
+    """Something went wrong inside the service; its log says what."""
 
 
 class Answer(NamedTuple):
@@ -70,16 +69,17 @@ ANSWER_TO: Mapping[type[BackendError], Answer] = {
     OutOfMemory: Answer(500, "server_error", "out_of_memory"),
     QueueFull: Answer(429, "rate_limit_error", "queue_full"),
     RateLimited: Answer(429, "rate_limit_error", "rate_limit_exceeded"),
+    ServiceStopping: Answer(503, "server_error", "service_stopping"),
     StorageUnavailable: Answer(503, "server_error", "storage_unavailable"),
+    Surprise: Answer(500, "server_error", "internal_error"),
     Unauthorized: Answer(401, "authentication_error", "invalid_api_key"),
 }
-PARAM_OF: Mapping[type[BackendError], str] = {InvalidRequest: "prompt", ContentRefused: "prompt"}
 
 
 def error_document(error: BackendError) -> ErrorDocument:
     """The body that tells an error."""
     answer = ANSWER_TO[type(error)]
-    param = error.param if isinstance(error, BadParameter) else PARAM_OF.get(type(error))
+    param = error.param if isinstance(error, InvalidRequest) else None
     return ErrorDocument(error=ErrorInfo(message=str(error), type=answer.type, param=param, code=answer.code))
 
 
@@ -94,6 +94,45 @@ def error_response(error: BackendError) -> JSONResponse:
     return JSONResponse(error_document(error).model_dump(), ANSWER_TO[type(error)].status, headers)
 
 
+def errors(*kinds: type[BackendError]) -> dict[int | str, dict[str, Any]]:
+    """These errors as the OpenAPI page tells them: by status, what each code means."""
+    documented: dict[int | str, dict[str, Any]] = {}
+    for status in sorted({ANSWER_TO[kind].status for kind in kinds}):
+        told = [(ANSWER_TO[kind], kind.__doc__) for kind in kinds if ANSWER_TO[kind].status == status]
+        documented[status] = {
+            "model": ErrorDocument,
+            "description": " ".join(f"`{answer.code}`: {meaning}" for answer, meaning in told),
+            "content": {
+                "application/json": {
+                    "examples": {
+                        answer.code: {
+                            "value": {
+                                "error": {"message": meaning, "type": answer.type, "param": None, "code": answer.code}
+                            }
+                        }
+                        for answer, meaning in told
+                    }
+                }
+            },
+        }
+    return documented
+
+
+def guarded_errors(*kinds: type[BackendError]) -> dict[int | str, dict[str, Any]]:
+    """These errors beside those that every call behind the token has."""
+    return errors(Unauthorized, Surprise, *kinds)
+
+
+def bad_parameter(failure: Mapping[str, Any]) -> BadParameter:
+    """What pydantic found, as one sentence that names the field, the limit and the value."""
+    if failure["type"] == "json_invalid":
+        return BadParameter(f"the body is not JSON: {failure['ctx']['error']} at {failure['loc'][-1]}", "body")
+    param = ".".join(str(part) for part in failure["loc"][1:]) or "body"
+    value = failure["input"]
+    is_short = isinstance(value, int | float) or (isinstance(value, str) and len(value) <= MAX_TOLD_CHARACTERS)
+    return BadParameter(f"{param}: {failure['msg']}{f', not {value!r}' if is_short else ''}", param)
+
+
 def add_error_handlers(app: FastAPI) -> None:
     """Let every error of the app leave in one form."""
 
@@ -103,18 +142,10 @@ def add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def on_bad_request(_: Request, error: RequestValidationError) -> JSONResponse:
-        first = error.errors()[0]
-        where = [str(part) for part in first["loc"] if part not in ("body", "query", "path", "header")]
-        param = ".".join(where) or "body"
-        return error_response(BadParameter(f"{param}: {first['msg']}", param))
+        return error_response(bad_parameter(error.errors()[0]))
 
     @app.exception_handler(HTTPException)
     async def on_http_error(_: Request, error: HTTPException) -> JSONResponse:
         code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "invalid_request")
         info = ErrorInfo(message=str(error.detail), type="invalid_request_error", param=None, code=code)
         return JSONResponse(ErrorDocument(error=info).model_dump(), error.status_code, error.headers)
-
-    @app.exception_handler(Exception)
-    async def on_surprise(_: Request, error: Exception) -> JSONResponse:
-        logger.error("a request failed", exc_info=error)
-        return error_response(BackendError("something went wrong inside the service; its log says what"))

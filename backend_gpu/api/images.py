@@ -5,30 +5,32 @@ import hashlib
 import hmac
 import io
 import time
-from typing import Literal
+from typing import Annotated, Literal
 
-from PIL import Image
+from PIL import Image, PngImagePlugin
+from pydantic import BeforeValidator
 
 from backend_gpu.service import Service
 
 ImageFormat = Literal["png", "webp", "jpeg"]
-ImageSize = Literal[64, 256, 512, 1024]
+ImageSize = Annotated[Literal[64, 256, 512, 1024], BeforeValidator(lambda text: int(text) if text.isdigit() else text)]
 SIGNED_S = 3600  # a signed URL is good for so long
 QUALITY = 95  # of webp and jpeg, unless told
 
 
 @functools.lru_cache(maxsize=64)
 def encoded(png: bytes, image_format: ImageFormat, side: int | None = None, quality: int = QUALITY) -> bytes:
-    """A stored picture in another format or size; the stored bytes, record included, where nothing changes."""
-    with Image.open(io.BytesIO(png)) as image:
+    """A stored picture in another format or size: the stored bytes where nothing changes; a PNG keeps its record."""
+    record = PngImagePlugin.PngInfo()
+    with PngImagePlugin.PngImageFile(io.BytesIO(png)) as image:
         if image_format == "png" and side in (None, image.width):
             return png
-        if side is not None and side != image.width:
-            resized = image.resize((side, side), Image.Resampling.LANCZOS)
-        else:
-            resized = image.copy()
+        for name, text in image.text.items():
+            record.add_text(name, text)
+        side = side or image.width
+        resized = image.resize((side, side), Image.Resampling.LANCZOS) if side != image.width else image.copy()
     buffer = io.BytesIO()
-    resized.save(buffer, image_format, quality=quality)
+    resized.save(buffer, image_format, quality=quality, pnginfo=record)
     return buffer.getvalue()
 
 

@@ -14,10 +14,10 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from sse_starlette import ServerSentEvent
 
-from backend_gpu.api.documents import job_request
-from backend_gpu.api.errors import BadParameter, error_document
+from backend_gpu.api.documents import fingerprint_of, job_request
+from backend_gpu.api.errors import BadParameter, BodyTooLarge, error_document, guarded_errors
 from backend_gpu.api.images import ImageFormat, encoded, signed_query
-from backend_gpu.api.routes import CurrentService, check_token, errors, event_stream, job_changes
+from backend_gpu.api.routes import CurrentService, check_token, event_stream, job_changes
 from backend_gpu.api.schemas import (
     Count,
     ErrorDocument,
@@ -32,9 +32,21 @@ from backend_gpu.api.schemas import (
     UpsampleSteps,
 )
 from backend_gpu.engine import EngineInfo
-from backend_gpu.errors import BackendError, JobNotFound, ModelLoading
+from backend_gpu.errors import (
+    BackendError,
+    ContentRefused,
+    GalleryUnavailable,
+    InvalidRequest,
+    JobNotFound,
+    ModelLoading,
+    OutOfMemory,
+    QueueFull,
+    RateLimited,
+    ServiceStopping,
+    StorageUnavailable,
+)
 from backend_gpu.glide.config import SamplerName
-from backend_gpu.jobs.intake import LOADING_RETRY_S
+from backend_gpu.jobs.intake import Claim
 from backend_gpu.jobs.job import Job
 from backend_gpu.service import Service
 
@@ -45,7 +57,8 @@ ALIASES = (
     *("gpt-image-1", "gpt-image-1-mini", "gpt-image-1.5", "gpt-image-2", "chatgpt-image-latest"),
     *("dall-e-2", "dall-e-3"),
 )
-SIDES = {"auto": 256, "64x64": 64, "256x256": 256, "512x512": 512, "1024x1024": 1024}
+Size = Literal["auto", "64x64", "256x256", "512x512", "1024x1024"]
+SIDES: dict[Size, int] = {"auto": 256, "64x64": 64, "256x256": 256, "512x512": 512, "1024x1024": 1024}
 STEPS_SHARE = {
     "low": 0.5,
     "standard": 1.0,
@@ -56,6 +69,9 @@ STEPS_SHARE = {
     "xhigh": 3.0,
     "max": 3.0,
 }
+STREAM_EXAMPLE = (
+    'event: image_generation.completed\ndata: {"type": "image_generation.completed", "b64_json": "…", …}\n\n'
+)
 Quality = Literal["auto", "low", "medium", "standard", "high", "hd", "xhigh", "max"]
 
 routes = APIRouter(prefix="/v1", dependencies=[Depends(check_token)], tags=["OpenAI Images"])
@@ -66,15 +82,19 @@ class ImageGeneration(BaseModel):
 
     model_config = ConfigDict(
         extra="ignore",
-        json_schema_extra={"examples": [{"prompt": "a red apple on a blue background", "size": "256x256", "seed": 7}]},
+        json_schema_extra={
+            "examples": [
+                {"prompt": "a red apple on a blue background", "size": "256x256", "seed": 7},
+                {"prompt": "a cat", "model": "gpt-image-1", "n": 2, "response_format": "url", "output_format": "webp"},
+                {"prompt": "a cat", "stream": True, "partial_images": 2, "user": "taro"},
+            ]
+        },
     )
 
     prompt: Prompt
     model: Annotated[str | None, Field(description="kotoe-mini, glide or an alias: what runs is what answers")] = None
     n: Annotated[Count | None, Field(description="number of pictures")] = None
-    size: Annotated[
-        str | None, Field(description=f"{', '.join(SIDES)}; 256x256 is drawn, larger sizes are resampled from it")
-    ] = None
+    size: Annotated[Size | None, Field(description="auto is 256x256; larger sizes are resampled from that")] = None
     quality: Annotated[Quality | None, Field(description="scales the model's own number of steps")] = None
     response_format: Annotated[Literal["url", "b64_json"] | None, Field(description="b64_json if absent")] = None
     output_format: Annotated[ImageFormat | None, Field(description="png, which holds its record, if absent")] = None
@@ -83,25 +103,18 @@ class ImageGeneration(BaseModel):
     partial_images: Annotated[int | None, Field(ge=0, le=3, description="previews in the stream")] = None
     user: Annotated[str | None, Field(max_length=512, description="whose job it is; kept as a hash")] = None
     safety_identifier: Annotated[str | None, Field(max_length=512, description="like user")] = None
-    seed: Seed | None = None
-    steps: Steps | None = None
-    upsample_steps: UpsampleSteps | None = None
-    guidance_scale: GuidanceScale | None = None
-    negative_prompt: NegativePrompt | None = None
+    seed: Seed = None
+    steps: Steps = None
+    upsample_steps: UpsampleSteps = None
+    guidance_scale: GuidanceScale = None
+    negative_prompt: Annotated[NegativePrompt | None, Field(description="what to stay away from")] = None
     sampler: Annotated[SamplerName | None, Field(description="the model's choice if absent")] = None
-    source_prompt: SourcePrompt | None = None
+    source_prompt: Annotated[SourcePrompt | None, Field(description="what the user typed, kept in the picture")] = None
 
     @property
     def side(self) -> int:
-        """Of the pictures, in pixels.
-
-        Raises:
-            BadParameter: no size that there is.
-        """
-        size = self.size or "auto"
-        if size not in SIDES:
-            raise BadParameter(f"size is {size!r}, must be one of {', '.join(SIDES)}", "size")
-        return SIDES[size]
+        """Of the pictures, in pixels."""
+        return SIDES[self.size or "auto"]
 
     @property
     def owner(self) -> str:
@@ -139,50 +152,54 @@ class GeneratedImage(BaseModel):
 class Usage(BaseModel):
     """Counts that clients expect."""
 
-    input_tokens: int = 0
-    output_tokens: int = 0
-    total_tokens: int = 0
-    input_tokens_details: Annotated[dict[str, int], Field(description="always zeros: nothing is billed")] = Field(
-        default_factory=lambda: {"image_tokens": 0, "text_tokens": 0}
-    )
+    input_tokens: Annotated[int, Field(description="always 0: nothing is billed")] = 0
+    output_tokens: Annotated[int, Field(description="always 0")] = 0
+    total_tokens: Annotated[int, Field(description="always 0")] = 0
+    input_tokens_details: Annotated[dict[str, int], Field(description="always zeros")] = {  # pydantic copies it
+        "image_tokens": 0,
+        "text_tokens": 0,
+    }
 
 
 class ImagesResponse(BaseModel):
     """All pictures at once."""
 
-    created: int
-    background: Literal["opaque"] = "opaque"
-    output_format: ImageFormat
-    quality: Quality
+    created: Annotated[int, Field(description="when the job was accepted, seconds since 1970")]
+    background: Annotated[Literal["opaque"], Field(description="always opaque")] = "opaque"
+    output_format: Annotated[ImageFormat, Field(description="of the pictures sent")]
+    quality: Annotated[Quality, Field(description="as asked for")]
     size: Annotated[str, Field(description="of the pictures sent")]
-    usage: Usage = Usage()
-    data: list[GeneratedImage]
+    usage: Annotated[Usage, Field(description="always zeros")] = Usage()
+    data: Annotated[list[GeneratedImage], Field(description="the pictures")]
 
 
 class ModelInfo(BaseModel):
     """A model, or another name that clients use for it."""
 
-    id: str
-    object: Literal["model"] = "model"
-    created: int = 1640000000
-    owned_by: str = "kotoe"
+    id: Annotated[str, Field(description="what `model` may be")]
+    object: Annotated[Literal["model"], Field(description="always model")] = "model"
+    created: Annotated[int, Field(description="seconds since 1970")] = 1640000000
+    owned_by: Annotated[str, Field(description="always kotoe")] = "kotoe"
 
 
 class ModelList(BaseModel):
     """All names that `model` may have."""
 
-    object: Literal["list"] = "list"
-    data: list[ModelInfo]
+    object: Annotated[Literal["list"], Field(description="always list")] = "list"
+    data: Annotated[list[ModelInfo], Field(description="the model's own name first")]
 
 
 @routes.post(
     "/images/generations",
     responses={
         200: {
-            "content": {"text/event-stream": {}},
-            "description": "the pictures, or with stream: events image_generation.partial_image and .completed",
+            "content": {"text/event-stream": {"example": STREAM_EXAMPLE}},
+            "description": 'The pictures; with `stream` as events, and an error in the stream as `data: {"error": …}`.',
         },
-        **errors(413, 429),
+        **guarded_errors(
+            *(BadParameter, InvalidRequest, ContentRefused, BodyTooLarge, QueueFull, RateLimited, JobNotFound),
+            *(ModelLoading, ServiceStopping, StorageUnavailable, GalleryUnavailable, OutOfMemory),
+        ),
     },
     response_model=ImagesResponse,
 )
@@ -192,8 +209,13 @@ async def generate_images(
     service: CurrentService,
     x_stainless_retry_count: Annotated[int, Header(ge=0, description="set by OpenAI's clients")] = 0,
 ) -> ImagesResponse | Response:
-    """Draw pictures as OpenAI's Images API does; `extra_body` may hold the fields that are ours."""
-    job = await run_in_threadpool(accept, service, generation, x_stainless_retry_count > 0)
+    """Draw pictures as OpenAI's Images API does, and answer when they are done.
+
+    `extra_body` may hold the fields that are ours: from `seed` on. A job that fails is a 500 with the code of its error
+    (`engine_failed`, `engine_crashed`, `out_of_memory`, `model_not_found`, `cancelled`). A client's own retry finds the
+    job of its first try.
+    """
+    job = await run_in_threadpool(accept, service, generation, is_retry=x_stainless_retry_count > 0)
     base_url = service.settings.public_url or str(request.base_url)
     if generation.stream:
         return event_stream(stream_events(service, generation, job))
@@ -205,19 +227,16 @@ async def generate_images(
     return ImagesResponse(created=int(job.created_at), data=images, **told(generation))
 
 
-def accept(service: Service, generation: ImageGeneration, is_retry: bool) -> Job:
+def accept(service: Service, generation: ImageGeneration, *, is_retry: bool) -> Job:
     """A new job, or for a client's retry the one that its first try made."""
-    engine = service.worker.engine
-    if engine is None:
-        raise ModelLoading(service.worker.load_error or "the model is being loaded: try again soon", LOADING_RETRY_S)
-    check_model(generation.model, engine.info)
-    request = job_request(generation.submission(engine.info), engine.info)
-    fingerprint = hashlib.sha256(generation.model_dump_json().encode()).hexdigest()
+    claim = Claim(owner=generation.owner, fingerprint=fingerprint_of(generation))
     if is_retry:
-        earlier = service.store.newest(request.owner, fingerprint, time.time() - RETRY_WINDOW_S)
+        earlier = service.store.newest(claim.owner, claim.fingerprint, time.time() - RETRY_WINDOW_S)
         if earlier and earlier.status in ("queued", "running", "succeeded"):
             return earlier
-    return service.intake.accept(request, fingerprint=fingerprint)
+    info = service.intake.engine().info
+    check_model(generation.model, info)
+    return service.intake.accept(job_request(generation.submission(info), info), claim)
 
 
 def check_model(name: str | None, info: EngineInfo) -> None:
@@ -268,30 +287,37 @@ def as_b64(generation: ImageGeneration, png: bytes, side: int | None = None) -> 
 
 
 async def stream_events(service: Service, generation: ImageGeneration, job: Job) -> AsyncIterator[ServerSentEvent]:
-    """Previews while it is drawn, then every picture; news of the queue as comments, which clients skip."""
-    wanted, sent = generation.partial_images or 0, 0
+    """Previews while it is drawn, then every picture; an error as one more event, which raises in OpenAI's clients."""
     common = {"created_at": int(job.created_at), "background": "opaque", **told(generation)}
+    try:
+        async for event in partial_images(service, generation, job, common):
+            yield event
+        job = await run_in_threadpool(service.store.get, job.id)
+        if job.status != "succeeded":
+            yield ServerSentEvent(data=failure(job).model_dump_json())
+            return
+        for index in range(job.request.n):
+            b64_json = await run_in_threadpool(picture_b64, service, generation, job, index)
+            fields = {"b64_json": b64_json, "index": index, "seed": job.request.seed_of(index)}
+            yield sse("image_generation.completed", fields | common | {"usage": Usage().model_dump()})
+    except BackendError as error:
+        yield ServerSentEvent(data=error_document(error).model_dump_json())
+
+
+async def partial_images(
+    service: Service, generation: ImageGeneration, job: Job, common: dict[str, Any]
+) -> AsyncIterator[ServerSentEvent]:
+    """Previews until the job has ended; news of the queue as comments, which clients skip."""
+    wanted, sent = generation.partial_images or 0, 0
     async for changed in job_changes(service, job.id):
-        job = changed
         live = service.worker.live(job.id)
         fraction = live.progress.fraction if live.progress else 0.0
         if live.preview and sent < wanted and fraction >= (sent + 1) / (wanted + 1):
-            fields = {"b64_json": as_b64(generation, live.preview), "partial_image_index": sent}
-            yield sse("image_generation.partial_image", fields | common)
+            b64_json = await run_in_threadpool(as_b64, generation, live.preview)
+            yield sse("image_generation.partial_image", {"b64_json": b64_json, "partial_image_index": sent} | common)
             sent += 1
-        elif job.status == "queued":
+        elif changed.status == "queued":
             yield ServerSentEvent(comment="queued")
-    if job.status != "succeeded":
-        yield ServerSentEvent(data=failure(job).model_dump_json())
-        return
-    for index in range(job.request.n):
-        try:
-            b64_json = await run_in_threadpool(picture_b64, service, generation, job, index)
-        except BackendError as error:
-            yield ServerSentEvent(data=error_document(error).model_dump_json())
-            return
-        fields = {"b64_json": b64_json, "index": index, "seed": job.request.seed_of(index)}
-        yield sse("image_generation.completed", fields | common | {"usage": Usage().model_dump()})
 
 
 def sse(name: str, fields: dict[str, Any]) -> ServerSentEvent:
@@ -305,13 +331,17 @@ def failure(job: Job) -> ErrorDocument:
     return ErrorDocument(error=ErrorInfo(message=message, type="server_error", param=None, code=code))
 
 
-@routes.get("/models", responses=errors())
+@routes.get("/models", response_description="The models.", responses=guarded_errors())
 async def list_models(service: CurrentService) -> ModelList:
     """The model that draws, and the names that clients use by themselves."""
     return ModelList(data=[ModelInfo(id=name) for name in model_names(service)])
 
 
-@routes.get("/models/{model_id}", responses=errors(404))
+@routes.get(
+    "/models/{model_id}",
+    response_description="The model.",
+    responses=guarded_errors(BadParameter, JobNotFound),
+)
 async def read_model(
     model_id: Annotated[str, Path(max_length=64, description="kotoe-mini, glide or an alias")], service: CurrentService
 ) -> ModelInfo:

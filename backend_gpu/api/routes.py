@@ -1,9 +1,9 @@
 """The native face: jobs, pictures, status. Routes parse, call and return."""
 
-import hashlib
 import hmac
 from collections.abc import AsyncIterator
-from typing import Annotated, Any, cast
+from contextlib import suppress
+from typing import Annotated, cast
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
@@ -11,24 +11,35 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
-from backend_gpu.api.documents import job_document, job_request
-from backend_gpu.api.errors import Unauthorized
+from backend_gpu.api.documents import fingerprint_of, job_document, job_request
+from backend_gpu.api.errors import BadParameter, BodyTooLarge, Unauthorized, errors, guarded_errors
 from backend_gpu.api.images import ImageFormat, ImageSize, encoded, verify_signature
 from backend_gpu.api.schemas import (
-    ErrorDocument,
     HealthDocument,
     JobDocument,
     JobList,
     JobSubmission,
     StatusDocument,
 )
-from backend_gpu.errors import JobNotFound, ModelLoading
-from backend_gpu.jobs.intake import LOADING_RETRY_S
+from backend_gpu.errors import (
+    ContentRefused,
+    GalleryUnavailable,
+    IdempotencyConflict,
+    InvalidRequest,
+    JobNotFound,
+    ModelLoading,
+    QueueFull,
+    RateLimited,
+    ServiceStopping,
+    StorageUnavailable,
+)
+from backend_gpu.jobs.intake import Claim
 from backend_gpu.jobs.job import JOB_ID, OWNER, Job
 from backend_gpu.service import Service
 
 HEARTBEAT_S = 10.0
 MAX_LISTED = 200
+RESTART_S = 5.0  # told to those whose job has to wait for the service's next start
 
 bearer = HTTPBearer(auto_error=False, description="the service's token; needed if it has one")
 
@@ -60,11 +71,6 @@ def has_token(service: Service, credentials: HTTPAuthorizationCredentials | None
     return not token or hmac.compare_digest(given.encode(), token.encode())
 
 
-def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """These statuses for the OpenAPI page, beside those that every guarded call has."""
-    return {status: {"model": ErrorDocument} for status in (400, 401, 500, 503, *statuses)}
-
-
 open_routes = APIRouter()
 guarded_routes = APIRouter(prefix="/v1", dependencies=[Depends(check_token)])
 metrics_routes = APIRouter(dependencies=[Depends(check_token)])
@@ -73,7 +79,16 @@ picture_routes = APIRouter(prefix="/v1")  # a signature in the URL will do
 JobId = Annotated[str, Path(pattern=f"^{JOB_ID.pattern}$", description="32 hexadecimal digits")]
 
 
-@guarded_routes.post("/jobs", status_code=202, responses=errors(409, 413, 429), tags=["jobs"])
+@guarded_routes.post(
+    "/jobs",
+    status_code=202,
+    response_description="The job, accepted.",
+    responses=guarded_errors(
+        *(BadParameter, InvalidRequest, ContentRefused, IdempotencyConflict, BodyTooLarge),
+        *(QueueFull, RateLimited, ModelLoading, StorageUnavailable),
+    ),
+    tags=["jobs"],
+)
 def submit_job(
     submission: JobSubmission,
     service: CurrentService,
@@ -82,18 +97,21 @@ def submit_job(
     ] = None,
 ) -> JobDocument:
     """Accept a job: it is on disk when this answers, and will be drawn whatever happens to the process."""
-    engine = service.worker.engine
-    if engine is None:
-        raise ModelLoading(service.worker.load_error or "the model is being loaded: try again soon", LOADING_RETRY_S)
-    fingerprint = hashlib.sha256(submission.model_dump_json().encode()).hexdigest()
-    job = service.intake.accept(job_request(submission, engine.info), idempotency_key, fingerprint)
+    intake = service.intake
+    claim = Claim(owner=submission.owner, key=idempotency_key, fingerprint=fingerprint_of(submission))
+    job = intake.earlier(claim) or intake.accept(job_request(submission, intake.engine().info), claim)
     return job_document(service, job)
 
 
-@guarded_routes.get("/jobs", responses=errors(), tags=["jobs"])
+@guarded_routes.get(
+    "/jobs",
+    response_description="The jobs.",
+    responses=guarded_errors(BadParameter, StorageUnavailable),
+    tags=["jobs"],
+)
 def list_jobs(
     service: CurrentService,
-    owner: Annotated[str, Query(pattern=f"^{OWNER.pattern}$", description="whose jobs")],
+    owner: Annotated[str, Query(pattern=f"^{OWNER.pattern}$", description="whose jobs", examples=["anonymous"])],
     limit: Annotated[int, Query(ge=1, le=MAX_LISTED, description="at most so many")] = 50,
 ) -> JobList:
     """An owner's jobs, newest first; ended ones for as long as they are kept."""
@@ -101,13 +119,23 @@ def list_jobs(
     return JobList(data=[job_document(service, job, waiting) for job in service.store.of_owner(owner, limit)])
 
 
-@guarded_routes.get("/jobs/{job_id}", responses=errors(404), tags=["jobs"])
+@guarded_routes.get(
+    "/jobs/{job_id}",
+    response_description="The job.",
+    responses=guarded_errors(BadParameter, JobNotFound, StorageUnavailable),
+    tags=["jobs"],
+)
 def read_job(job_id: JobId, service: CurrentService) -> JobDocument:
     """A job as it is now."""
     return job_document(service, service.store.get(job_id))
 
 
-@guarded_routes.post("/jobs/{job_id}/cancel", responses=errors(404), tags=["jobs"])
+@guarded_routes.post(
+    "/jobs/{job_id}/cancel",
+    response_description="The job, which has ended.",
+    responses=guarded_errors(BadParameter, JobNotFound, BodyTooLarge, StorageUnavailable),
+    tags=["jobs"],
+)
 def cancel_job(job_id: JobId, service: CurrentService) -> JobDocument:
     """Cancel a job that has not ended, running or not; one that has ended stays as it is."""
     return job_document(service, service.worker.cancel(job_id))
@@ -116,7 +144,13 @@ def cancel_job(job_id: JobId, service: CurrentService) -> JobDocument:
 @guarded_routes.get(
     "/jobs/{job_id}/events",
     response_class=EventSourceResponse,
-    responses={200: {"content": {"text/event-stream": {}}, "description": "events named job"}, **errors(404)},
+    responses={
+        200: {
+            "content": {"text/event-stream": {"example": 'event: job\ndata: {"id": "…", "status": "running", …}\n\n'}},
+            "description": "Events named `job`; comments (`: still here`) in between.",
+        },
+        **guarded_errors(BadParameter, JobNotFound, StorageUnavailable),
+    },
     tags=["jobs"],
 )
 async def follow_job(job_id: JobId, service: CurrentService) -> EventSourceResponse:
@@ -133,17 +167,22 @@ def event_stream(events: AsyncIterator[ServerSentEvent]) -> EventSourceResponse:
 
 
 async def job_events(service: Service, job_id: str) -> AsyncIterator[ServerSentEvent]:
-    """The job's document whenever it differs from the last one."""
+    """The job's document whenever it differs from the last one; no more once it has to wait for the next start."""
     sent = ""
-    async for job in job_changes(service, job_id):
-        document = (await run_in_threadpool(job_document, service, job)).model_dump_json()
-        if document != sent:
-            sent = document
-            yield ServerSentEvent(event="job", data=document)
+    with suppress(ServiceStopping):
+        async for job in job_changes(service, job_id):
+            document = (await run_in_threadpool(job_document, service, job)).model_dump_json()
+            if document != sent:
+                sent = document
+                yield ServerSentEvent(event="job", data=document)
 
 
 async def job_changes(service: Service, job_id: str) -> AsyncIterator[Job]:
-    """The job now and after every change, until it has ended."""
+    """The job now and after every change, until it has ended.
+
+    Raises:
+        ServiceStopping: it will end after the next start only.
+    """
     with service.feed.listen(job_id) as changed:
         while True:
             changed.clear()
@@ -151,13 +190,18 @@ async def job_changes(service: Service, job_id: str) -> AsyncIterator[Job]:
             yield job
             if job.has_ended:
                 return
+            if job.status == "queued" and service.stopping.is_set():
+                raise ServiceStopping(f"the service restarts: job {job_id} is kept and drawn then", RESTART_S)
             await changed.wait()
 
 
 @picture_routes.get(
     "/jobs/{job_id}/images/{index}.{image_format}",
     response_class=Response,
-    responses={200: {"content": {f"image/{name}": {} for name in ("png", "webp", "jpeg")}}, **errors(404)},
+    responses={
+        200: {"content": {f"image/{name}": {} for name in ("png", "webp", "jpeg")}, "description": "The picture."},
+        **guarded_errors(BadParameter, JobNotFound, GalleryUnavailable, StorageUnavailable),
+    },
     tags=["jobs"],
 )
 def read_picture(
@@ -181,7 +225,12 @@ def read_picture(
     return Response(content, media_type=f"image/{image_format}", headers={"Cache-Control": "private, max-age=86400"})
 
 
-@guarded_routes.get("/status", responses=errors(), tags=["service"])
+@guarded_routes.get(
+    "/status",
+    response_description="What it does.",
+    responses=guarded_errors(StorageUnavailable),
+    tags=["service"],
+)
 def read_status(service: CurrentService) -> StatusDocument:
     """What the service does now."""
     worker = service.worker
@@ -198,22 +247,29 @@ def read_status(service: CurrentService) -> StatusDocument:
     )
 
 
-@metrics_routes.get("/metrics", response_class=Response, responses=errors(), tags=["service"])
+@metrics_routes.get(
+    "/metrics",
+    response_class=Response,
+    responses={
+        200: {"content": {"text/plain": {"example": "kotoe_queued_jobs 0.0\n"}}, "description": "The figures."},
+        **guarded_errors(StorageUnavailable),
+    },
+    tags=["service"],
+)
 def read_metrics(service: CurrentService) -> Response:
     """Figures in the format of Prometheus."""
     service.metrics.queued_jobs.set(service.store.count("queued"))
     return Response(generate_latest(service.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
 
-@open_routes.get("/healthz", tags=["service"])
+@open_routes.get("/healthz", response_description="It is.", tags=["service"])
 async def read_health() -> HealthDocument:
     """The process is alive."""
     return HealthDocument()
 
 
-@open_routes.get("/readyz", responses={503: {"model": ErrorDocument}}, tags=["service"])
+@open_routes.get("/readyz", response_description="It is ready.", responses=errors(ModelLoading), tags=["service"])
 async def read_readiness(service: CurrentService) -> HealthDocument:
     """The model is loaded and has drawn a step."""
-    if not service.worker.is_ready:
-        raise ModelLoading(service.worker.load_error or "the model is being loaded", LOADING_RETRY_S)
+    service.intake.engine()
     return HealthDocument()

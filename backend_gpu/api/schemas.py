@@ -16,12 +16,18 @@ Prompt = Annotated[
 ]
 NegativePrompt = Annotated[str, Field(max_length=1000, description="English text of what to stay away from")]
 SourcePrompt = Annotated[str, Field(max_length=1000, description="what the user typed, kept inside the picture")]
+Translator = Annotated[str, Field(max_length=64, description="what translated source_prompt")]
 Count = Annotated[int, Field(ge=1, le=MAX_PICTURES, description="number of pictures")]
-Seed = Annotated[int, Field(ge=0, le=MAX_SEED, description="random if absent; picture i uses seed + i")]
-GuidanceScale = Annotated[float, Field(ge=1, le=20, description="1 is no guidance; the model's own choice if absent")]
-Steps = Annotated[int, Field(ge=1, le=MAX_STEPS, description="denoising steps at 64x64; the model's choice if absent")]
+Seed = Annotated[int | None, Field(ge=0, le=MAX_SEED, description="random if absent; picture i uses seed + i")]
+GuidanceScale = Annotated[
+    float | None, Field(ge=1, le=20, description="1 is no guidance; the model's own choice if absent")
+]
+Steps = Annotated[
+    int | None, Field(ge=1, le=MAX_STEPS, description="denoising steps at 64x64; the model's choice if absent")
+]
 UpsampleSteps = Annotated[
-    int, Field(ge=1, le=MAX_STEPS, description="denoising steps from 64x64 to 256x256; the model's choice if absent")
+    int | None,
+    Field(ge=1, le=MAX_STEPS, description="denoising steps from 64x64 to 256x256; the model's choice if absent"),
 ]
 Owner = Annotated[
     str, Field(pattern=f"^{OWNER.pattern}$", description="whose job it is: an opaque name, one safe path segment")
@@ -41,40 +47,51 @@ class JobSubmission(Model):
         extra="forbid",
         json_schema_extra={
             "examples": [
-                {"prompt": "a red apple on a blue background", "source_prompt": "青い背景に赤いりんご", "n": 2}
+                {"prompt": "a red apple on a blue background", "source_prompt": "青い背景に赤いりんご", "n": 2},
+                {
+                    "prompt": "a cat",
+                    "negative_prompt": "a dog",
+                    "seed": 7,
+                    "steps": 30,
+                    "sampler": "ddim",
+                    "owner": "taro",
+                },
             ]
         },
     )
 
     prompt: Prompt
     source_prompt: SourcePrompt = ""
-    translator: Annotated[str, Field(max_length=64, description="what translated source_prompt")] = ""
+    translator: Translator = ""
     negative_prompt: NegativePrompt = ""
     n: Count = 1
-    seed: Seed | None = None
-    guidance_scale: GuidanceScale | None = None
-    steps: Steps | None = None
-    upsample_steps: UpsampleSteps | None = None
+    seed: Seed = None
+    guidance_scale: GuidanceScale = None
+    steps: Steps = None
+    upsample_steps: UpsampleSteps = None
     sampler: Annotated[SamplerName | None, Field(description="the model's choice if absent")] = None
     upscale: Annotated[bool, Field(description="false: 64x64 pictures, without the upsampler")] = True
     owner: Owner = "anonymous"
+    model: Annotated[
+        str | None, Field(max_length=64, description="refused where another draws; no matter which if absent")
+    ] = None
 
 
 class JobRequestDocument(Model):
     """A submission with every choice made; sent again, it gives the same pictures."""
 
-    prompt: str
-    source_prompt: str
-    translator: str
-    negative_prompt: str
-    n: int
-    seed: int
-    guidance_scale: float
-    steps: int
-    upsample_steps: int
-    sampler: SamplerName
-    upscale: bool
-    owner: str
+    prompt: Annotated[str, Field(description="English text of what is drawn")]
+    source_prompt: SourcePrompt
+    translator: Translator
+    negative_prompt: NegativePrompt
+    n: Annotated[int, Field(description="number of pictures")]
+    seed: Annotated[int, Field(description="of picture 0; picture i has seed + i")]
+    guidance_scale: Annotated[float, Field(description="how closely the text is followed; 1 is no guidance")]
+    steps: Annotated[int, Field(description="denoising steps at 64x64")]
+    upsample_steps: Annotated[int, Field(description="denoising steps from 64x64 to 256x256")]
+    sampler: Annotated[SamplerName, Field(description="how the steps are taken")]
+    upscale: Annotated[bool, Field(description="false: 64x64 pictures, without the upsampler")]
+    owner: Owner
     model: Annotated[str, Field(description="the model that draws")]
 
 
@@ -107,44 +124,80 @@ class ErrorInfo(Model):
 class ErrorDocument(Model):
     """Every answer that is not a success."""
 
-    error: ErrorInfo
+    error: Annotated[ErrorInfo, Field(description="the only field")]
 
 
 class JobDocument(Model):
     """A job as it is now. Times are seconds since 1970."""
 
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": "0123456789abcdef0123456789abcdef",
+                    "status": "running",
+                    "request": {
+                        "prompt": "a red apple on a blue background",
+                        "source_prompt": "青い背景に赤いりんご",
+                        "translator": "offline",
+                        "negative_prompt": "",
+                        "n": 1,
+                        "seed": 7,
+                        "guidance_scale": 2.5,
+                        "steps": 20,
+                        "upsample_steps": 4,
+                        "sampler": "dpmpp_2m",
+                        "upscale": True,
+                        "owner": "anonymous",
+                        "model": "kotoe-mini",
+                    },
+                    "created_at": 1767225600.0,
+                    "started_at": 1767225600.5,
+                    "finished_at": None,
+                    "position": None,
+                    "eta_seconds": 0.8,
+                    "progress": {"stage": "base", "step": 10, "total_steps": 20, "fraction": 0.4},
+                    "preview": "data:image/png;base64,…",
+                    "images": [],
+                    "error": None,
+                }
+            ]
+        },
+    )
+
     id: Annotated[str, Field(description="32 hexadecimal digits")]
     status: Annotated[JobStatus, Field(description="succeeded, failed and cancelled are final")]
-    request: JobRequestDocument
-    created_at: float
+    request: Annotated[JobRequestDocument, Field(description="what was asked for")]
+    created_at: Annotated[float, Field(description="when it was accepted")]
     started_at: Annotated[float | None, Field(description="when drawing began; null while queued")]
-    finished_at: float | None
+    finished_at: Annotated[float | None, Field(description="when it ended, whatever the end")]
     position: Annotated[int | None, Field(description="place in the queue, 1 is next; null unless queued")]
     eta_seconds: Annotated[
         float | None, Field(description="expected seconds until it has succeeded; null if unknown or ended")
     ]
-    progress: ProgressDocument | None
+    progress: Annotated[ProgressDocument | None, Field(description="null unless running")]
     preview: Annotated[str | None, Field(description="data URL of a small PNG of x_start while running")]
-    images: list[ImageLink]
+    images: Annotated[list[ImageLink], Field(description="the pictures; empty until it has succeeded")]
     error: Annotated[ErrorInfo | None, Field(description="why the job failed")]
 
 
 class JobList(Model):
     """An owner's jobs, newest first."""
 
-    object: Literal["list"] = "list"
-    data: list[JobDocument]
+    object: Annotated[Literal["list"], Field(description="always list")] = "list"
+    data: Annotated[list[JobDocument], Field(description="the jobs")]
 
 
 class StatusDocument(Model):
     """What the service does now."""
 
     model: Annotated[str | None, Field(description="null while it is loading")]
-    device: str | None
+    device: Annotated[str | None, Field(description="what it computes on; null while the model is loading")]
     ready: Annotated[bool, Field(description="the model has drawn its first step")]
     load_error: Annotated[str | None, Field(description="why the model could not be loaded so far")]
-    queued_jobs: int
-    running_jobs: int
+    queued_jobs: Annotated[int, Field(description="jobs that wait")]
+    running_jobs: Annotated[int, Field(description="jobs that are drawn now")]
     idle_seconds: Annotated[float, Field(description="since work was done last; 0 while there is some")]
     seconds_per_picture: Annotated[float | None, Field(description="one picture alone, measured here")]
 
@@ -152,4 +205,4 @@ class StatusDocument(Model):
 class HealthDocument(Model):
     """The process answers."""
 
-    status: Literal["ok"] = "ok"
+    status: Annotated[Literal["ok"], Field(description="always ok: anything else is another status code")] = "ok"

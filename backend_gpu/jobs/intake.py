@@ -4,6 +4,8 @@ import logging
 import re
 import threading
 import time
+import unicodedata
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,23 +13,31 @@ from limits import RateLimitItemPerSecond
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 
-from backend_gpu.errors import ContentRefused, InvalidRequest, ModelLoading, RateLimited
+from backend_gpu.engine import Engine
+from backend_gpu.errors import BackendError, ContentRefused, InvalidRequest, ModelLoading, RateLimited
 from backend_gpu.jobs.job import Job, JobRequest
 from backend_gpu.jobs.store import JobStore
 from backend_gpu.jobs.worker import Worker
 
-JAPANESE = re.compile("[\u3040-\u30ff\u3400-\u9fff\uff66-\uff9f]")  # kana, kanji, half-width kana
+# Kana, kanji (々 and 〇 among them), half-width kana
+JAPANESE_CHARACTERS = "\u3005-\u3007\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
+JAPANESE = re.compile(f"[{JAPANESE_CHARACTERS}]")
+LETTER = rf"[^\W{JAPANESE_CHARACTERS}]"  # of a word: Japanese beside it ends one
 logger = logging.getLogger(__name__)
 
 LOADING_RETRY_S = 5.0
 FULL_RETRY_S = 30.0  # told when the queue is full and no time was measured yet
 
 
-@dataclass(frozen=True)
 class Blocklist:
-    """Terms that no prompt may have."""
+    """Terms that no prompt may have: Latin ones as whole words, Japanese ones anywhere."""
 
-    terms: tuple[str, ...]
+    def __init__(self, terms: Iterable[str]) -> None:
+        patterns = (
+            re.escape(term) if JAPANESE.search(term) else rf"(?<!{LETTER}){re.escape(term)}(?!{LETTER})"
+            for term in map(folded, terms)
+        )
+        self._pattern = re.compile("|".join(patterns) or r"(?!)")
 
     @staticmethod
     def read(path: Path | None) -> "Blocklist":
@@ -39,23 +49,24 @@ class Blocklist:
         if path is None:
             return Blocklist(())
         try:
-            lines = path.read_text(encoding="utf-8").splitlines()
+            lines = path.read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
             raise InvalidRequest(f"can't read the blocklist {path}: {error}") from error
-        return Blocklist(tuple(line.strip().casefold() for line in lines if line.strip() and not line.startswith("#")))
+        return Blocklist(term for term in map(str.strip, lines) if term and not term.startswith("#"))
 
-    def check(self, *texts: str) -> None:
-        """Refuse texts with a term: Latin words as whole words, Japanese anywhere.
+    def check(self, text: str, param: str) -> None:
+        """Refuse a text with a term.
 
         Raises:
             ContentRefused: there is one.
         """
-        for text in texts:
-            folded = text.casefold()
-            for term in self.terms:
-                pattern = re.escape(term) if JAPANESE.search(term) else rf"\b{re.escape(term)}\b"
-                if re.search(pattern, folded):
-                    raise ContentRefused("the prompt has a term that this service does not draw: change it")
+        if self._pattern.search(folded(text)):
+            raise ContentRefused(f"{param} has a term that this service does not draw: change it", param)
+
+
+def folded(text: str) -> str:
+    """A text without what hides a term: case, full and half width, the kind and number of spaces."""
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +75,20 @@ class Quota:
 
     pictures: int
     window_s: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """How a caller recognises the job that an earlier try of the same submission made."""
+
+    owner: str
+    key: str | None = None  # chosen by the caller; None: only clients' own retries are recognised
+    fingerprint: str = ""  # of what was asked for
+
+    @property
+    def idempotency_key(self) -> str | None:
+        """The key among those of all owners."""
+        return None if self.key is None else f"{self.owner} {self.key}"
 
 
 class Intake:
@@ -75,7 +100,28 @@ class Intake:
         self._limit = RateLimitItemPerSecond(quota.pictures, quota.window_s)
         self._lock = threading.Lock()  # between asking the quota and using it
 
-    def accept(self, request: JobRequest, idempotency_key: str | None = None, fingerprint: str = "") -> Job:
+    def engine(self) -> Engine:
+        """What draws here.
+
+        Raises:
+            ModelLoading: nothing yet.
+        """
+        engine = self.worker.engine
+        if engine is None:
+            reason = self.worker.load_error or "the model is being loaded"
+            raise ModelLoading(f"{reason}: try again in {LOADING_RETRY_S:.0f} s", LOADING_RETRY_S)
+        return engine
+
+    def earlier(self, claim: Claim) -> Job | None:
+        """The job that the claim's key has made; it is found while the model loads too.
+
+        Raises:
+            IdempotencyConflict: the key came before with another fingerprint.
+        """
+        key = claim.idempotency_key
+        return None if key is None else self.store.find(key, claim.fingerprint)
+
+    def accept(self, request: JobRequest, claim: Claim) -> Job:
         """Make a job of a request, or find the one that the same key made.
 
         Raises:
@@ -86,39 +132,45 @@ class Intake:
             IdempotencyConflict: the key came before with another fingerprint.
             StorageUnavailable: it could not be written down, so it was not accepted.
         """
-        key = None if idempotency_key is None else f"{request.owner} {idempotency_key}"
-        if key is not None and (earlier := self.store.find(key, fingerprint)):
-            return earlier
         self.check_prompts(request)
         with self._lock:
+            if earlier := self.earlier(claim):  # it may have come meanwhile, and is not counted twice
+                return earlier
             if not self._limiter.test(self._limit, request.owner, cost=request.n):
                 raise self._over_quota(request)
-            job, is_new = self.store.add(request, self._retry_after_s(), key, fingerprint)
-            if is_new:
-                self._limiter.hit(self._limit, request.owner, cost=request.n)
-        if is_new:
-            logger.info("job accepted", extra={"job_id": job.id, "pictures": request.n})
-            self.worker.notify()
+            job, _ = self.store.add(request, self._retry_after_s(), claim.idempotency_key, claim.fingerprint)
+            self._limiter.hit(self._limit, request.owner, cost=request.n)
+        logger.info("job accepted", extra={"job_id": job.id, "pictures": request.n})
+        self.worker.notify()
         return job
 
     def check_prompts(self, request: JobRequest) -> None:
-        """Say what keeps a request from being drawn."""
-        engine = self.worker.engine
-        if engine is None:
-            reason = self.worker.load_error or "the model is being loaded"
-            raise ModelLoading(f"{reason}: try again in {LOADING_RETRY_S:.0f} s", LOADING_RETRY_S)
-        self.blocklist.check(request.prompt, request.negative_prompt, request.source_prompt)
-        for text in (request.prompt, request.negative_prompt):
+        """Refuse what can't be drawn or must not be."""
+        engine = self.engine()
+        texts = {"prompt": request.prompt, "negative_prompt": request.negative_prompt}
+        for param, text in (texts | {"source_prompt": request.source_prompt}).items():
+            self.blocklist.check(text, param)
+        if not request.prompt.strip():
+            raise InvalidRequest("the prompt is empty: say what to draw")
+        for param, text in texts.items():
             if JAPANESE.search(text):
                 raise InvalidRequest(
-                    "prompts are English: translate the Japanese first (the Kotoe page does), "
-                    "and send the original as source_prompt"
+                    f"{param} has Japanese in it, but prompts are English: translate it first (the Kotoe page does), "
+                    "and send the original as source_prompt",
+                    param,
                 )
         engine.check_prompt(request.prompt)
         if request.negative_prompt:
-            engine.check_prompt(request.negative_prompt)
+            try:
+                engine.check_prompt(request.negative_prompt)
+            except InvalidRequest as error:
+                raise InvalidRequest(f"negative_prompt: {error}", "negative_prompt") from error
 
-    def _over_quota(self, request: JobRequest) -> RateLimited:
+    def _over_quota(self, request: JobRequest) -> BackendError:
+        if request.n > self.quota.pictures:  # waiting would not help
+            return InvalidRequest(
+                f"n is {request.n}, at most {self.quota.pictures} pictures in {self.quota.window_s} s", "n"
+            )
         stats = self._limiter.get_window_stats(self._limit, request.owner)
         wait_s = max(1.0, stats.reset_time - time.time())
         return RateLimited(

@@ -1,0 +1,35 @@
+"""The HTTP server of the process: uvicorn, told to end what has begun in good order."""
+
+import asyncio
+import math
+import socket
+
+import uvicorn
+from sse_starlette.sse import AppStatus
+
+from backend_gpu.api.app import create_app
+from backend_gpu.service import Service
+
+STREAMS_GRACE_S = 5  # that open connections have to end after the last batch
+
+
+class Server(uvicorn.Server):
+    """Serves one service; on its way out, whoever waits for the running batch is still told how that ends."""
+
+    def __init__(self, service: Service) -> None:
+        super().__init__(
+            uvicorn.Config(
+                create_app(service),
+                log_config=None,
+                access_log=False,
+                timeout_graceful_shutdown=math.ceil(service.settings.grace_s) + STREAMS_GRACE_S,
+            )
+        )
+        self.service = service
+        AppStatus.enable_automatic_graceful_drain = False  # it would cut every stream at once
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop listening and stop taking jobs at once; then let batch, streams and answers end."""
+        drawing_ends = asyncio.create_task(asyncio.to_thread(self.service.stop_drawing))
+        await super().shutdown(sockets)
+        await drawing_ends
