@@ -1,0 +1,144 @@
+"""The native face's Server-Sent Events."""
+
+import itertools
+import json
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from backend_gpu.api import routes
+from tests.backend_gpu.api.fake_engine import FakeEngine
+from tests.backend_gpu.api.running_service import RunningService, Serve, running_service, wait_until
+
+
+def lines_of(running: RunningService, job_id: str) -> Iterator[str]:
+    with running.http.stream("GET", f"/v1/jobs/{job_id}/events") as answer:
+        assert answer.status_code == 200
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        yield from answer.iter_lines()
+
+
+def events_of(running: RunningService, job_id: str) -> list[dict[str, Any]]:
+    """Every document of a job until the stream ends."""
+    lines = list(lines_of(running, job_id))
+    names = {line for line in lines if line.startswith("event:")}
+    assert names == {"event: job"}
+    assert not [line for line in lines if line.startswith("id:")]
+    return [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data:")]
+
+
+@pytest.fixture(scope="module")
+def followed(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    """All documents of a job of 10 + 4 steps that was followed from the queue to its end."""
+    engine = FakeEngine(step_s=0.03)
+    with running_service(tmp_path_factory.mktemp("followed"), engine) as running:
+        engine.hold()
+        blocker = running.submit(steps=1)
+        running.wait_for(blocker["id"], "running")
+        job_id = running.submit(n=2)["id"]
+        threading.Timer(0.2, engine.release).start()
+        return events_of(running, job_id)
+
+
+def test_a_job_is_followed_from_the_queue_to_its_end(followed: list[dict[str, Any]]) -> None:
+    statuses = [document["status"] for document in followed]
+    assert statuses == sorted(statuses, key=["queued", "running", "succeeded"].index)
+    assert set(statuses) == {"queued", "running", "succeeded"}
+    assert statuses.count("succeeded") == 1
+    assert len(followed[-1]["images"]) == 2
+
+
+def test_every_event_carries_the_whole_job(shared: RunningService, followed: list[dict[str, Any]]) -> None:
+    fields = set(shared.submit())
+    assert all(set(document) == fields for document in followed)
+
+
+def test_a_running_job_shows_at_least_five_different_previews(followed: list[dict[str, Any]]) -> None:
+    shown = [document for document in followed if document["preview"]]
+    steps = {(document["progress"]["stage"], document["progress"]["step"]) for document in shown}
+    assert len(steps) >= 5
+    assert all(document["preview"].startswith("data:image/png;base64,iVBOR") for document in shown)
+
+
+def test_progress_only_grows_and_goes_through_both_stages(followed: list[dict[str, Any]]) -> None:
+    told = [document["progress"] for document in followed if document["progress"]]
+    fractions = [progress["fraction"] for progress in told]
+    assert fractions == sorted(fractions)
+    assert fractions[-1] == 1
+    assert [progress["step"] for progress in told if progress["stage"] == "base"][-1] == 10
+    assert [progress["step"] for progress in told if progress["stage"] == "upsample"][-1] == 4
+
+
+def test_no_event_repeats_the_one_before(followed: list[dict[str, Any]]) -> None:
+    assert all(before != after for before, after in itertools.pairwise(followed))
+
+
+def test_an_ended_job_is_told_in_one_event(shared: RunningService) -> None:
+    job = shared.wait_for(shared.submit()["id"])
+    assert events_of(shared, job["id"]) == [job]
+
+
+def test_places_in_the_queue_are_told_when_they_change(serve: Serve) -> None:
+    with serve() as running:
+        running.engine.hold()
+        ids = [running.submit(steps=steps)["id"] for steps in (1, 2, 3)]
+        running.wait_for(ids[0], "running")
+        seen: list[dict[str, Any]] = []
+        follower = threading.Thread(target=lambda: seen.extend(events_of(running, ids[2])))
+        follower.start()
+        wait_until(lambda: bool(running.service.feed._listeners))
+        running.http.post(f"/v1/jobs/{ids[1]}/cancel")
+        running.engine.release()
+        follower.join()
+    assert [document["position"] for document in seen][:2] == [2, 1]
+    assert seen[-1]["status"] == "succeeded"
+
+
+def test_a_cancelled_job_ends_its_stream(serve: Serve) -> None:
+    with serve() as running:
+        running.engine.hold()
+        job_id = running.submit()["id"]
+        running.wait_for(job_id, "running")
+        cancelling = threading.Timer(0.1, lambda: running.http.post(f"/v1/jobs/{job_id}/cancel"))
+        cancelling.start()
+        assert events_of(running, job_id)[-1]["status"] == "cancelled"
+        cancelling.join()
+
+
+def test_a_silent_stream_has_a_comment_at_every_heartbeat(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert routes.HEARTBEAT_S == 10
+    monkeypatch.setattr(routes, "HEARTBEAT_S", 0.05)
+    with serve() as running:
+        running.engine.hold()
+        lines = lines_of(running, running.submit()["id"])
+        comments = [next(line for line in lines if line.startswith(":")) for _ in range(3)]
+    assert comments == [": still here"] * 3
+
+
+def test_a_follower_that_goes_away_leaves_nothing_behind(serve: Serve) -> None:
+    with serve() as running:
+        running.engine.hold()
+        job_id = running.submit()["id"]
+        with httpx.stream("GET", f"{running.url}/v1/jobs/{job_id}/events") as answer:
+            lines = answer.iter_lines()
+            assert next(lines) == "event: job"
+            assert running.service.feed._listeners
+        wait_until(lambda: not running.service.feed._listeners)
+
+
+def test_many_followers_see_the_same_end(serve: Serve) -> None:
+    with serve() as running:
+        running.engine.hold()
+        job_id = running.submit()["id"]
+        ends: list[dict[str, Any]] = []
+        followers = [threading.Thread(target=lambda: ends.append(events_of(running, job_id)[-1])) for _ in range(10)]
+        for follower in followers:
+            follower.start()
+        wait_until(lambda: len(running.service.feed._listeners.get(job_id, ())) == 10)
+        running.engine.release()
+        for follower in followers:
+            follower.join()
+        assert ends == [running.job(job_id)] * 10
