@@ -143,31 +143,6 @@ def test_shellcheck_finds_nothing_wrong_with_the_scripts() -> None:
 # --- startup script -----------------------------------------------------------------
 
 
-@pytest.fixture(scope="session")
-def startup_script(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """As Terraform renders it; that takes no provider."""
-    if shutil.which("terraform") is None:
-        pytest.skip("terraform is not installed")
-    folder = tmp_path_factory.mktemp("render")
-    settings = ", ".join(f'{name} = "{value}"' for name, value in SETTINGS.items())
-    (folder / "main.tf").write_text(
-        f"""output "script" {{
-          value = templatefile("{BOOT}/startup.sh.tftpl", {{
-            files    = {{ for name in fileset("{BOOT}", "kotoe-*") : name => file("{BOOT}/${{name}}") }}
-            settings = {{ {settings} }}
-          }})
-        }}
-        """,
-        encoding="utf-8",
-    )
-    environment = {name: value for name, value in os.environ.items() if name != "TF_CLI_CONFIG_FILE"}
-    for arguments in (["apply", "-auto-approve"], ["output", "-raw", "script"]):
-        command = ["terraform", f"-chdir={folder}", *arguments]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 def test_startup_script_writes_every_file_as_it_is(machine: Machine, startup_script: str) -> None:
     shutil.rmtree(machine.root / "kotoe")
     machine.write("startup.sh", machine.here(startup_script))
