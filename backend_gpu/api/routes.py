@@ -243,6 +243,7 @@ def read_status(service: CurrentService) -> StatusDocument:
         queued_jobs=queued,
         running_jobs=running,
         idle_seconds=0.0 if queued or running else worker.idle_s(),
+        vocabulary=list(worker.engine.info.vocabulary) if worker.engine else [],
         seconds_per_picture=worker.seconds_per_picture(),
     )
 

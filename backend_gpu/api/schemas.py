@@ -199,6 +199,9 @@ class StatusDocument(Model):
     queued_jobs: Annotated[int, Field(description="jobs that wait")]
     running_jobs: Annotated[int, Field(description="jobs that are drawn now")]
     idle_seconds: Annotated[float, Field(description="since work was done last; 0 while there is some")]
+    vocabulary: Annotated[
+        list[str], Field(description="every word that the model knows; empty if it reads any English")
+    ]
     seconds_per_picture: Annotated[float | None, Field(description="one picture alone, measured here")]
 
 

@@ -23,7 +23,7 @@ class EngineInfo:
     upsample_steps: int
     sampler: SamplerName
     guidance_scale: float
-    examples: tuple[str, ...] = ()  # English prompts that come out well
+    vocabulary: tuple[str, ...] = ()  # every word that it knows; empty if it reads any English
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from backend_gpu.glide.acceleration import accelerate, best_dtype
 from backend_gpu.glide.checkpoint import open_published, read_metadata
 from backend_gpu.glide.pipeline import Picture, Pipeline, Progress, Sampling, to_uint8
 from backend_gpu.glide.tokenizer import BytePairTokenizer, WordTokenizer
-from backend_gpu.mini.model import WEIGHTS, open_mini
+from backend_gpu.mini.model import WEIGHTS, known_words, open_mini
 from backend_gpu.settings import ModelName
 
 # English words that say nothing about what to draw
@@ -83,14 +83,14 @@ def open_engine(name: ModelName, device_wish: str, data_dir: Path) -> LocalEngin
         pipeline = open_mini()
         files = (WEIGHTS / "base.safetensors", WEIGHTS / "upsampler.safetensors")
         model, model_hash = "kotoe-mini", sha256(path.read_bytes() for path in files)
-        upsample_steps, guidance_scale = 4, 2.5
+        upsample_steps, guidance_scale, vocabulary = 4, 2.5, tuple(known_words())
     else:
         folder, dtype = data_dir / "models", best_dtype(device)
         pipeline = Pipeline(
             open_published("base", folder, dtype), open_published("upsample", folder, dtype), BytePairTokenizer()
         )
         model, model_hash = "glide", published_hash(folder)
-        upsample_steps, guidance_scale = 10, 3.0
+        upsample_steps, guidance_scale, vocabulary = 10, 3.0, ()
     for unet in (pipeline.base, pipeline.upsampler):
         accelerate(unet.to(device))
     info = EngineInfo(
@@ -101,6 +101,7 @@ def open_engine(name: ModelName, device_wish: str, data_dir: Path) -> LocalEngin
         upsample_steps=upsample_steps,
         sampler="dpmpp_2m",
         guidance_scale=guidance_scale,
+        vocabulary=vocabulary,
     )
     return LocalEngine(pipeline, info)
 

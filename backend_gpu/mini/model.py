@@ -22,11 +22,16 @@ def open_mini(folder: Path = WEIGHTS) -> Pipeline:
     Raises:
         CheckpointError: its weights are missing or broken.
     """
-    words = json.loads(_metadata(folder / "base.safetensors")["words"])
+    words = known_words(folder)
     base, upsampler = (_open(folder / f"{name}.safetensors") for name in ("base", "upsampler"))
     if base.config.text is None:
         raise CheckpointError(f"{folder / 'base.safetensors'} is no base model: it reads no text")
     return Pipeline(base, upsampler, WordTokenizer(words, base.config.text.context))
+
+
+def known_words(folder: Path = WEIGHTS) -> list[str]:
+    """The words of its captions; any other is noise to it."""
+    return list(json.loads(_metadata(folder / "base.safetensors")["words"]))
 
 
 def trained_concepts(folder: Path = WEIGHTS) -> list[str]:

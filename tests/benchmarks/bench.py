@@ -88,9 +88,8 @@ def main() -> None:
 
 def tables(options: argparse.Namespace) -> Iterator[str]:
     """All tables, line by line."""
-    arguments = " ".join(sys.argv[1:])
-    yield f"`python -m tests.benchmarks.bench {arguments}`".replace(" `", "`")
-    yield f"{processor()}, {torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f}; torch {torch.__version__}"
+    yield " ".join(["`python -m tests.benchmarks.bench", *sys.argv[1:]]) + "`"
+    yield machine()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     yield f"Device {device}; the dtype that inference takes here: {NAMES[best_dtype(device)]}."
     for model in options.models:
@@ -279,6 +278,11 @@ def measure_loading(network: str, file: str) -> None:
     status = Path("/proc/self/status").read_text(encoding="ascii")  # getrusage would count the parent's memory too
     peak_gb = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM")) * 1024 / 1e9
     print(json.dumps({"loaded": loaded_s, "first": first_s, "peak": peak_gb}))
+
+
+def machine() -> str:
+    """What the numbers were measured on."""
+    return f"{processor()}, {torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f}; torch {torch.__version__}"
 
 
 def processor() -> str:
