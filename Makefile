@@ -42,8 +42,8 @@ image-arguments: # before anything is installed
 test: $(DEV) ## every test this machine can run; names what it skips [ARGS="-k unet"]
 	@$(PYTHON) -m pytest $(ARGS)
 
-test-terraform: $(DEV) ## of these the ones about the cloud: Terraform, boot, deploy command [ARGS=…]
-	@$(PYTHON) -m pytest tests/terraform tests/boot $(ARGS)
+test-terraform: $(DEV) ## the tests about the cloud: Terraform, boot, deploy command [ARGS=…]
+	@TERRAFORM_TESTS=1 $(PYTHON) -m pytest tests/terraform tests/boot $(ARGS)
 
 lint: $(DEV) ## ruff, mypy strict, terraform fmt
 	@$(PYTHON) -m ruff check --quiet .

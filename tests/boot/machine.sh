@@ -14,7 +14,7 @@ if [[ -e /sys/fs/cgroup/cgroup.controllers ]]; then
     mount_group=(-t cgroup2 cgroup2 "$folder/root/sys/fs/cgroup")
 else
     group=/sys/fs/cgroup/systemd/$name
-    mount_group=(-t cgroup -o none,name=systemd cgroup "$folder/root/sys/fs/cgroup/systemd")
+    mount_group=(-t cgroup -o "none,name=systemd" cgroup "$folder/root/sys/fs/cgroup/systemd")
 fi
 mkdir "$group"
 trap 'rmdir "$group"/*/*/ "$group"/*/ "$group" 2>/dev/null || true' EXIT

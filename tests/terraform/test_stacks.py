@@ -71,6 +71,7 @@ def test_stack_is_valid(stack: str, stacks: dict[str, Path], providers: dict[str
     assert report["warning_count"] == 0, report["diagnostics"]
 
 
+@pytest.mark.skipif("TERRAFORM_TESTS" not in os.environ, reason="takes a minute or two: make test-terraform runs it")
 @pytest.mark.parametrize("stack", ["bootstrap", "app"])
 def test_stack_is_what_its_own_tests_say(stack: str, stacks: dict[str, Path], providers: dict[str, str]) -> None:
     done = terraform(stacks[stack], "test", "-no-color", **providers)
