@@ -8,7 +8,7 @@ import streamlit as st
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # Streamlit runs this file by its path
 
-from frontend_streamlit import components, identity
+from frontend_streamlit import components, gallery_view, gpu_panel, identity, job_cards
 from frontend_streamlit.backend_client import BackendError, Status
 from frontend_streamlit.clients import Clients, make_clients
 from frontend_streamlit.session import Session
@@ -69,7 +69,7 @@ def show(session: Session, clients: Clients) -> None:
     session.adapt_to(model)
     components.show_header(session, clients, status)
     if st.session_state.view == "gallery":
-        components.show_gallery(session, clients)
+        gallery_view.show_gallery(session, clients)
     else:
         left, right = st.columns(2)
         with left:
@@ -79,8 +79,8 @@ def show(session: Session, clients: Clients) -> None:
         components.show_examples(session, clients, model)
         components.show_settings(session)
         components.show_draw_button(session, clients)
-        components.show_gpu(session, clients, status)
-        components.show_jobs(session, clients)
+        gpu_panel.show_gpu(session, clients, status)
+        job_cards.show_jobs(session, clients)
     if clients.settings.login == "none":
         st.caption(components.texts_of(session).private_link)
 

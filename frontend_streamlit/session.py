@@ -269,7 +269,7 @@ class Session:
         except BackendError as error:
             self.cancel_errors[job_id] = error
 
-    def dismiss(self, job_id: str, _: Clients) -> None:
+    def dismiss(self, job_id: str) -> None:
         """Close the card of a job that has ended."""
         self.dismissed.add(job_id)
 

@@ -155,7 +155,7 @@ JAPANESE = Texts(
     draw="描く",
     nothing_to_draw="まず、描きたいものを書いてください。",
     submitted="受け付けました。",
-    jobs="描いているもの",
+    jobs="最近の絵",
     no_jobs="まだ何も描いていません。上に言葉を書いて「描く」を押してください。",
     status={
         "queued": "順番待ち",
@@ -179,7 +179,7 @@ JAPANESE = Texts(
     same_prompt="同じ言葉で、別の絵",
     use_settings="この設定を使う",
     download="保存",
-    zip="まとめて保存（zip）",
+    zip="このページの絵を保存（zip）",
     delete="削除",
     delete_question="この絵を削除しますか？ 元には戻せません。",
     delete_yes="削除する",
@@ -221,7 +221,7 @@ JAPANESE = Texts(
     gpu_give_up="待つのをやめる",
     errors={
         backend.BackendUnavailable: (
-            "描くサービスに接続できません。書いたものはそのままです。少し待って、もう一度ためしてください。"
+            "描くサービスに接続できません。書いた言葉も、頼んだ絵もなくなりません。少し待ってください。"
         ),
         backend.BackendBroken: (
             "描くサービスの中で問題が起きました。もう一度ためし、続くようなら管理者に知らせてください。"
@@ -314,7 +314,7 @@ ENGLISH = Texts(
     draw="Draw",
     nothing_to_draw="First say what to draw.",
     submitted="Accepted.",
-    jobs="Being drawn",
+    jobs="Recent pictures",
     no_jobs='Nothing drawn yet. Write something above and press "Draw".',
     status={
         "queued": "waiting",
@@ -338,7 +338,7 @@ ENGLISH = Texts(
     same_prompt="Same words, new picture",
     use_settings="Use these settings",
     download="Save",
-    zip="Save all (zip)",
+    zip="Save this page (zip)",
     delete="Delete",
     delete_question="Delete this picture? It can't be undone.",
     delete_yes="Delete",
@@ -379,7 +379,7 @@ ENGLISH = Texts(
     gpu_wake_again="Wake it again",
     gpu_give_up="Stop waiting",
     errors={
-        backend.BackendUnavailable: "The drawing service can't be reached. What you wrote is kept. Try again later.",
+        backend.BackendUnavailable: "The drawing service can't be reached. Nothing is lost: wait a little.",
         backend.BackendBroken: "Something went wrong inside the drawing service. Try again, or tell the operator.",
         backend.BackendRefusesToken: "This page's token does not fit the drawing service. Tell the operator.",
         backend.ModelLoading: 'The model is being loaded. Wait a minute and press "Draw" again.',

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 import streamlit as st
+from streamlit.components.v2.component_manager import BidiComponentManager
 
 from frontend_streamlit import backend_client, clients
 from frontend_streamlit.settings import Settings
@@ -23,6 +24,8 @@ def page(backend: FakeBackend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     settings = Settings(backend_url=backend.url, gallery=str(tmp_path), translator="offline")
     new = Page(clients.make_clients(settings))
     monkeypatch.setattr(clients, "make_clients", lambda _: new.clients)
+    # Every new AppTest reads the metadata of all installed packages, in search of components: half a second.
+    monkeypatch.setattr(BidiComponentManager, "discover_and_register_components", lambda *_, **__: None)
     st.cache_resource.clear()
     st.cache_data.clear()
     return new

@@ -1,0 +1,134 @@
+"""The user's pictures: pages of small ones, one large."""
+
+import streamlit as st
+
+from frontend_streamlit.clients import Clients
+from frontend_streamlit.components import as_text, data_url, surprises_told, texts_of
+from frontend_streamlit.gallery import GalleryUnavailable, Picture, zipped
+from frontend_streamlit.session import Session
+from frontend_streamlit.texts import sentence_for
+
+PICTURES_PER_PAGE = 12
+THUMBNAIL_WIDTH, LARGE_WIDTH = 164, 512  # pixels; two thumbnails fit side by side on a phone
+
+
+def show_gallery(session: Session, clients: Clients) -> None:
+    """The user's pictures, newest first."""
+    texts = texts_of(session)
+    show_gallery_error(session)
+    words = st.text_input(
+        texts.search,
+        key="search",
+        on_change=session.act,
+        args=(session.turn_page, 0),
+        persist_state="session",
+    )
+    try:
+        names = clients.gallery.search(session.owner, words)
+        pages = max(1, -(-len(names) // PICTURES_PER_PAGE))
+        session.page = min(session.page, pages - 1)
+        first = session.page * PICTURES_PER_PAGE
+        pictures = clients.gallery.pictures(session.owner, names[first : first + PICTURES_PER_PAGE])
+    except GalleryUnavailable as error:
+        st.warning(sentence_for(error, texts))
+        st.button(texts.try_again, key="retry_gallery")
+        return
+    if not names:
+        st.info(texts.nothing_found.format(as_text(words)) if words.strip() else texts.no_pictures)
+        return
+    with st.container(horizontal=True):  # as many side by side as there is room for
+        for picture in pictures:
+            with st.container(width=THUMBNAIL_WIDTH, gap="xsmall", key=f"card_{picture.name}"):
+                st.image(data_url(picture.png), width="stretch")
+                if st.button(short(picture.source_prompt), key=f"open_{picture.name}", type="tertiary"):
+                    st.dialog(texts.picture, width="medium")(show_picture)(session, clients, picture)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.button(
+            texts.newer,
+            key="newer",
+            disabled=session.page == 0,
+            on_click=session.act,
+            args=(session.turn_page, session.page - 1),
+        )
+        st.caption(texts.page_of.format(session.page + 1, pages, len(names)), width="content")
+        st.button(
+            texts.older,
+            key="older",
+            disabled=session.page + 1 >= pages,
+            on_click=session.act,
+            args=(session.turn_page, session.page + 1),
+        )
+        st.download_button(
+            texts.zip, lambda: zipped(pictures), "kotoe.zip", "application/zip", key="zip", on_click="ignore"
+        )
+
+
+def show_gallery_error(session: Session) -> None:
+    """Why a picture could not be deleted, once."""
+    if session.gallery_error is not None:
+        st.error(sentence_for(session.gallery_error, texts_of(session)))
+        session.gallery_error = None
+
+
+def show_picture(session: Session, clients: Clients, picture: Picture) -> None:
+    """One picture, large, with how it was made and what can be done with it."""
+    with surprises_told(texts_of(session)):
+        draw_picture(session, clients, picture)
+
+
+def draw_picture(session: Session, clients: Clients, picture: Picture) -> None:
+    """The inside of the dialog."""
+    texts = texts_of(session)
+    record = picture.record
+    show_gallery_error(session)
+    if clients.gallery.picture(session.owner, picture.name) is None:
+        st.rerun()  # without the dialog: it has just been deleted, or was elsewhere
+    with st.container(horizontal_alignment="center"):
+        st.image(data_url(picture.png), width=LARGE_WIDTH)
+    st.markdown(f"**{as_text(picture.source_prompt)}**")
+    st.caption(as_text(picture.prompt))
+    st.caption(
+        f"{picture.made_at.astimezone():%Y-%m-%d %H:%M} · {record.get('model')} · seed {picture.seed} · "
+        f"{record.get('sampler')} {record.get('steps')}+{record.get('upsample_steps')} · "
+        f"guidance {record.get('guidance_scale')}"
+    )
+    with st.container(horizontal=True):
+        st.download_button(
+            texts.download, picture.png, picture.name, "image/png", key=f"get_{picture.name}", on_click="ignore"
+        )
+        for label, key, act, arguments in (
+            (texts.use_settings, "use", session.use_settings, (record,)),
+            (texts.same_prompt, "again", session.draw_again, (record, clients)),
+        ):
+            if st.button(label, key=f"{key}_{picture.name}", on_click=session.act, args=(act, *arguments)):
+                st.rerun()  # without the dialog
+        if session.to_delete != picture.name:
+            st.button(
+                texts.delete,
+                key=f"delete_{picture.name}",
+                on_click=session.act,
+                args=(session.ask_to_delete, picture.name),
+            )
+    if session.to_delete == picture.name:
+        confirm_deletion(session, clients, picture)
+
+
+def confirm_deletion(session: Session, clients: Clients, picture: Picture) -> None:
+    """Deleting takes a second click."""
+    texts = texts_of(session)
+
+    def delete() -> None:
+        if session.delete(picture.name, clients):
+            st.toast(texts.deleted)
+
+    st.warning(texts.delete_question)
+    with st.container(horizontal=True):
+        yes, no = f"yes_{picture.name}", f"no_{picture.name}"
+        st.button(texts.delete_yes, key=yes, type="primary", on_click=session.act, args=(delete,))
+        st.button(texts.keep, key=no, on_click=session.act, args=(session.ask_to_delete, ""))
+
+
+def short(words: str, most: int = 40) -> str:
+    """The beginning of a prompt, for a button."""
+    flat = as_text(" ".join(words.split())[:most])
+    return flat + "…" * (len(" ".join(words.split())) > most) or "—"

@@ -1,0 +1,101 @@
+"""The GPU machine as the page shows it: asleep, or on its way to draw what waits for it."""
+
+import streamlit as st
+
+from frontend_streamlit.backend_client import Status
+from frontend_streamlit.clients import Clients
+from frontend_streamlit.components import as_text, surprises_told, texts_of
+from frontend_streamlit.gpu_vm import BootPhase, GpuVm, GpuVmState, VmStatus
+from frontend_streamlit.gpu_vm_errors import GpuOutOfStock, GpuPermissionMissing, GpuQuotaMissing, GpuVmError
+from frontend_streamlit.pending import Pending
+from frontend_streamlit.session import Session
+from frontend_streamlit.texts import Texts, sentence_for
+
+POLL_INTERVAL_S = 3.0  # while something waits for the machine
+PHASES = (VmStatus.STARTING, BootPhase.BOOT, BootPhase.DRIVER, BootPhase.PULL, BootPhase.LOADING, BootPhase.READY)
+
+
+def show_gpu(session: Session, clients: Clients, status: Status | None) -> None:
+    """The GPU machine: asleep, or on its way to draw what waits for it."""
+    gpu_vm, waiting = clients.gpu_vm, session.pending
+    if gpu_vm is None:
+        return
+    if waiting is not None:
+        st.fragment(run_every=POLL_INTERVAL_S)(follow_gpu)(session, clients, gpu_vm)
+    elif status is None:
+        texts = texts_of(session)
+        try:
+            state = gpu_state(gpu_vm)
+        except GpuVmError as error:
+            show_gpu_error(error, texts)
+        else:
+            is_asleep = state.status in (VmStatus.ASLEEP, VmStatus.STOPPING)
+            st.info(texts.gpu_asleep if is_asleep else gpu_line(state, texts))
+
+
+@st.cache_resource(ttl=5, show_spinner=False)
+def gpu_state(_gpu_vm: GpuVm) -> GpuVmState:
+    """Where the machine is, asked at most every five seconds while nothing waits for it."""
+    return _gpu_vm.state()
+
+
+def follow_gpu(session: Session, clients: Clients, gpu_vm: GpuVm) -> None:
+    """Phase and time of the machine that something waits for; hands that in when the machine is ready."""
+    texts = texts_of(session)
+    waiting = session.pending
+    with surprises_told(texts):
+        if waiting is None:
+            return
+        with st.container(border=True):
+            prompt = waiting.request.source_prompt or waiting.request.prompt
+            st.markdown(texts.gpu_waking.format(f"**{as_text(prompt)}**"))
+            draw_gpu_state(session, clients, gpu_vm, waiting)
+            if st.button(texts.gpu_give_up, key="give_up_gpu", on_click=session.act, args=(session.stop_waiting,)):
+                st.rerun()
+        if session.pending is None:
+            st.rerun()  # of the whole page, which then follows the job
+
+
+def draw_gpu_state(session: Session, clients: Clients, gpu_vm: GpuVm, waiting: Pending) -> None:
+    """How far the machine is, or why it is not."""
+    texts = texts_of(session)
+    try:
+        state = session.follow_gpu(waiting, clients, gpu_vm)
+    except GpuVmError as error:  # the next run asks again
+        show_gpu_error(session.gpu_error or error, texts)
+        is_stuck = True
+    else:
+        is_stuck = state.phase is BootPhase.ERROR or state.status is VmStatus.ASLEEP
+        phase = state.phase or state.status
+        if session.gpu_error is not None:
+            show_gpu_error(session.gpu_error, texts)
+        elif state.phase is BootPhase.ERROR:
+            st.error(texts.gpu_failed)
+        else:
+            done = PHASES.index(phase) / len(PHASES) if phase in PHASES else 0.0
+            st.progress(done, text=gpu_line(state, texts))
+    if is_stuck and not session.is_start_due:
+        st.button(texts.gpu_wake_again, key="wake_gpu", on_click=session.act, args=(session.wake, gpu_vm))
+
+
+def gpu_line(state: GpuVmState, texts: Texts) -> str:
+    """Where the machine is, in words."""
+    line = texts.gpu_phases[state.phase if state.status is VmStatus.RUNNING else state.status]
+    if state.elapsed_s is None:
+        return line
+    minutes, seconds = divmod(round(state.elapsed_s), 60)
+    return texts.gpu_elapsed.format(line, f"{minutes}:{seconds:02}")
+
+
+def show_gpu_error(error: GpuVmError, texts: Texts) -> None:
+    """Why the machine does not come, and what exactly is missing where Google named it."""
+    st.error(sentence_for(error, texts))
+    match error:
+        case GpuPermissionMissing(permission=detail) | GpuQuotaMissing(quota=detail):
+            pass
+        case GpuOutOfStock(zones_available=zones):
+            detail = ", ".join(zones)
+        case _:
+            detail = ""
+    if detail:
+        st.caption(as_text(detail))
