@@ -23,7 +23,7 @@ endif
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run image image-arguments test test-terraform deploy destroy lint check bench mini-train mini-eval mini-grid constraints clean
+.PHONY: help run image image-arguments test test-crash test-terraform deploy destroy lint check bench mini-train mini-eval mini-grid constraints clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -41,6 +41,9 @@ image-arguments: # before anything is installed
 
 test: $(DEV) ## every test this machine can run; names what it skips [ARGS="-k unet"]
 	@$(PYTHON) -m pytest $(ARGS)
+
+test-crash: $(DEV) ## the tests that kill the service again and again [ARGS=…]
+	@$(PYTHON) -m pytest -m crash $(ARGS)
 
 test-terraform: $(DEV) ## the tests about the cloud: Terraform, boot, deploy command [ARGS=…]
 	@TERRAFORM_TESTS=1 $(PYTHON) -m pytest tests/terraform tests/boot $(ARGS)

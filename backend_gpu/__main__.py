@@ -75,15 +75,15 @@ def serve(settings: Settings) -> None:
     Raises:
         BackendError: it can't start; the message says what to change.
     """
-    from backend_gpu.api.server import Server
-    from backend_gpu.engine import Engine
-    from backend_gpu.logs import configure_logging
-    from backend_gpu.service import build_service
-
     if not settings.token.get_secret_value() and not is_loopback(settings.host):
         raise InvalidRequest(
             f"BACKEND_HOST is {settings.host} and there is no BACKEND_TOKEN: set one, or listen on 127.0.0.1 only"
         )
+
+    from backend_gpu.api.server import Server
+    from backend_gpu.engine import Engine
+    from backend_gpu.logs import configure_logging
+    from backend_gpu.service import build_service
 
     def open_engine() -> Engine:
         from backend_gpu.engine.local import open_engine as open_local  # torch: in the worker's thread, not before
@@ -95,7 +95,9 @@ def serve(settings: Settings) -> None:
     server = Server(build_service(settings, open_engine))
     for stop in (signal.SIGTERM, signal.SIGINT):
         signal.signal(stop, server.handle_exit)  # at once; and after it has stopped uvicorn raises the signal once more
-    logging.getLogger(__name__).info("listening", extra={"address": "http://{}:{}".format(*listener.getsockname()[:2])})
+    host, port = listener.getsockname()[:2]
+    address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    logging.getLogger(__name__).info("listening", extra={"address": address})
     server.run(sockets=[listener])
 
 

@@ -69,13 +69,17 @@ def encode_png(pixels: NDArray[np.uint8], record: PictureRecord) -> bytes:
     return buffer.getvalue()
 
 
-def write_picture(path: Path, png: bytes) -> None:
+def write_picture(path: Path, png: bytes, temporary: Path | None = None) -> None:
     """Write a PNG whole or not at all.
+
+    Args:
+        temporary: its name until it is whole, beside it; for a sole writer, who thus overwrites what it left when it
+            was killed. By default one that nobody else has.
 
     Raises:
         BackendError: there is no such folder, or it can't be written to.
     """
-    temporary = path.with_name(f".{path.name}.{uuid4().hex}.new")
+    temporary = temporary or path.with_name(f".{path.name}.{uuid4().hex}.new")
     try:
         with temporary.open("wb") as file:
             file.write(png)
@@ -124,7 +128,7 @@ class Gallery:
             else:
                 folder = self._folder(owner)
                 folder.mkdir(parents=True, exist_ok=True)
-                write_picture(folder / name, png)
+                write_picture(folder / name, png, temporary=folder / f".{name}.new")
                 sync_folder(folder.parent)
 
     def read(self, owner: str, name: str) -> bytes | None:

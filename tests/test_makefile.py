@@ -9,6 +9,7 @@ TARGETS = {
     "run",
     "image",
     "test",
+    "test-crash",
     "test-terraform",
     "deploy",
     "destroy",

@@ -51,8 +51,8 @@ CREATE TABLE IF NOT EXISTS timings (
 );
 """
 # The queue's order: every owner's first waiting job, those owners first who were served longest ago; then their second
-# jobs, and so on. A job whose attempt ended with the process has no place of its own: it runs alone (see batches.py), and
-# its owner counts as served, so it neither holds the others up nor waits for ever.
+# jobs, and so on. A job whose attempt ended with the process has no place of its own: it runs alone (see batches.py),
+# and its owner counts as served, so it neither holds the others up nor waits for ever.
 IN_ORDER = """
 SELECT jobs.*, row_number() OVER (
     ORDER BY turn, coalesce(served_at, 0), number

@@ -120,6 +120,23 @@ def test_a_folder_that_is_none_is_told(tmp_path: Path) -> None:
 # A folder
 
 
+def test_a_picture_that_was_cut_off_is_overwritten_by_the_next_try(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gallery = Gallery(str(tmp_path))
+
+    def die(_: int) -> None:
+        raise KeyboardInterrupt  # like SIGKILL: nothing is tidied up
+
+    monkeypatch.setattr("os.fsync", die)
+    with pytest.raises(KeyboardInterrupt):
+        gallery.write("anna", "a.png", PNG[:10])
+    monkeypatch.undo()
+    assert [path.name for path in (tmp_path / "anna").iterdir()] == [".a.png.new"]
+    gallery.write("anna", "a.png", PNG)
+    assert [path.name for path in (tmp_path / "anna").iterdir()] == ["a.png"]
+
+
 def test_a_folder_gives_back_what_was_written(tmp_path: Path) -> None:
     gallery = Gallery(f"{tmp_path}/new/gallery/")
     for _ in range(2):  # the second time changes nothing

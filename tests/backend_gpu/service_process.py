@@ -1,0 +1,122 @@
+"""`python -m backend_gpu` as a process of its own, for tests to call, stop and kill."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Self
+
+import httpx
+
+ROOT = Path(__file__).resolve().parents[2]
+WAIT_S = 120.0  # for what takes seconds, on a machine that does much else
+
+
+def environment(**settings: object) -> dict[str, str]:
+    """The environment with these settings (`port` is BACKEND_PORT) and no others of the backend."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("BACKEND_")}
+    return kept | {f"BACKEND_{name.upper()}": str(value) for name, value in settings.items()}
+
+
+def run_backend(*arguments: str, **settings: object) -> subprocess.CompletedProcess[str]:
+    """Run the command until it ends by itself."""
+    return subprocess.run(
+        [sys.executable, "-m", "backend_gpu", *arguments],
+        cwd=ROOT,
+        env=environment(**settings),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=WAIT_S,
+    )
+
+
+def wait_until(condition: Callable[[], Any], timeout_s: float = WAIT_S) -> None:
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.02)
+
+
+class ServiceProcess:
+    """A service on a free port; `log` gets what it writes to stderr."""
+
+    def __init__(self, data_dir: Path, **settings: object) -> None:
+        data_dir.mkdir(exist_ok=True)
+        self.data_dir = data_dir
+        self.log = data_dir / f"stderr-{len(list(data_dir.glob('stderr-*')))}.log"
+        self.started_at = time.monotonic()
+        with self.log.open("wb") as stderr:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "backend_gpu"],
+                cwd=ROOT,
+                env=environment(**{"data_dir": data_dir, "port": 0, "device": "cpu"} | settings),
+                stderr=stderr,
+            )
+        self._http: httpx.Client | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    @property
+    def url(self) -> str:
+        """Its address, as soon as it listens."""
+        wait_until(lambda: self.process.poll() is not None or self.events("listening"))
+        assert self.process.poll() is None, self.log.read_text()
+        return str(self.events("listening")[0]["address"])
+
+    @property
+    def http(self) -> httpx.Client:
+        """A client for the test's own thread."""
+        if self._http is None:
+            self._http = httpx.Client(base_url=self.url, timeout=WAIT_S)
+        return self._http
+
+    def events(self, message: str = "") -> list[dict[str, Any]]:
+        """The whole lines of the log, or those of one kind."""
+        text = self.log.read_text(encoding="utf-8")
+        lines = [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
+        return [line for line in lines if message in ("", line["message"])]
+
+    def wait_until_ready(self) -> None:
+        wait_until(lambda: self.http.get("/readyz").status_code == 200)
+
+    def submit(self, **fields: Any) -> dict[str, Any]:
+        answer = self.http.post("/v1/jobs", json={"prompt": "a red apple"} | fields)
+        assert answer.status_code == 202, answer.text
+        return dict(answer.json())
+
+    def job(self, job_id: str) -> dict[str, Any]:
+        answer = self.http.get(f"/v1/jobs/{job_id}")
+        assert answer.status_code == 200, answer.text
+        return dict(answer.json())
+
+    def wait_for(self, job_id: str, *statuses: str) -> dict[str, Any]:
+        """The job's document as soon as it has one of these states, by default any final one."""
+        wanted = statuses or ("succeeded", "failed", "cancelled")
+        wait_until(lambda: self.job(job_id)["status"] in wanted)
+        return self.job(job_id)
+
+    def picture(self, job: dict[str, Any], index: int = 0) -> bytes:
+        answer = self.http.get(job["images"][index]["url"])
+        assert answer.status_code == 200, answer.text
+        return answer.content
+
+    def terminate(self) -> int:
+        """Ask it to end, and return its exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(WAIT_S)
+
+    def kill(self) -> None:
+        """End it at once, as the kernel does when memory is short; harmless if it has ended."""
+        self.process.kill()
+        self.process.wait(WAIT_S)
+        if self._http:
+            self._http.close()

@@ -1,0 +1,236 @@
+"""The service as a process: start, work with the mini model, stop, start again, and all that keeps it from starting."""
+
+import io
+import json
+import subprocess
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import PngImagePlugin
+
+from backend_gpu.settings import Settings
+from tests.backend_gpu.service_process import WAIT_S, ServiceProcess, run_backend, wait_until
+
+APPLE = {
+    "prompt": "a red apple on a blue background",
+    "source_prompt": "青い背景に赤いりんご",
+    "translator": "offline",
+    "negative_prompt": "a dog",
+    "seed": 4294967295,
+    "n": 2,
+    "steps": 8,
+}
+LONG = {"steps": 60, "upscale": False, "seed": 5}
+
+
+@dataclass
+class Story:
+    """What happened in two lives of one service."""
+
+    seconds_to_health: float = 0.0
+    early: list[Any] = field(default_factory=list)  # answers while the model was loading
+    apple: dict[str, Any] = field(default_factory=dict)
+    pictures: list[bytes] = field(default_factory=list)
+    pictures_after_restart: list[bytes] = field(default_factory=list)
+    too_long: Any = None
+    second_service: subprocess.CompletedProcess[str] | None = None
+    same_port: subprocess.CompletedProcess[str] | None = None
+    exit_codes: list[int] = field(default_factory=list)
+    stop_seconds: list[float] = field(default_factory=list)
+    long_job: str = ""
+    long_job_followed: list[str] = field(default_factory=list)  # its states, until the stream ended
+    long_job_after_restart: dict[str, Any] = field(default_factory=dict)
+    long_picture: bytes = b""
+    long_picture_undisturbed: bytes = b""
+    last_job_followed: list[str] = field(default_factory=list)
+    log: list[dict[str, Any]] = field(default_factory=list)
+
+
+def stop_followed(service: ServiceProcess, told: Story, seen: list[str], job_id: str) -> None:
+    """Stop the service while somebody follows a job, whose states are noted until the stream ends in good order."""
+
+    def read() -> None:
+        with service.http.stream("GET", f"/v1/jobs/{job_id}/events") as answer:
+            lines = (line.removeprefix("data:") for line in answer.iter_lines() if line.startswith("data:"))
+            seen.extend(json.loads(line)["status"] for line in lines)
+
+    follower = threading.Thread(target=read)
+    follower.start()
+    wait_until(lambda: seen)
+    started_at = time.monotonic()
+    told.exit_codes.append(service.terminate())
+    told.stop_seconds.append(time.monotonic() - started_at)
+    follower.join(WAIT_S)
+    told.log += service.events()
+
+
+@pytest.fixture(scope="module")
+def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
+    told, data_dir = Story(), tmp_path_factory.mktemp("service") / "data"
+    with ServiceProcess(data_dir, grace_s=0.05) as service:
+        told.long_job = first_life(service, told)
+    with ServiceProcess(data_dir, grace_s=60) as service:
+        second_life(service, told)
+    return told
+
+
+def first_life(service: ServiceProcess, told: Story) -> str:
+    """Start, draw, and stop while a job is drawn that takes longer than the grace."""
+    assert service.http.get("/healthz").status_code == 200
+    told.seconds_to_health = time.monotonic() - service.started_at
+    told.early = [service.http.get("/readyz"), service.http.post("/v1/jobs", json=APPLE), service.http.get("/healthz")]
+    service.wait_until_ready()
+    told.apple = service.wait_for(service.submit(**APPLE)["id"])
+    told.pictures = [service.picture(told.apple, index) for index in range(2)]
+    told.too_long = service.http.post("/v1/jobs", json={"prompt": "an apple and " * 10 + "a cat"})
+    told.second_service = run_backend(data_dir=service.data_dir, port=0)
+    told.same_port = run_backend(data_dir=service.data_dir.with_name("other"), port=service.http.base_url.port)
+    long_job = str(service.submit(**LONG)["id"])
+    service.wait_for(long_job, "running")
+    stop_followed(service, told, told.long_job_followed, long_job)
+    return long_job
+
+
+def second_life(service: ServiceProcess, told: Story) -> None:
+    """Start on the same data, find the job, and stop while another is drawn that ends within the grace."""
+    service.wait_until_ready()
+    told.long_job_after_restart = service.wait_for(told.long_job)
+    told.long_picture = service.picture(told.long_job_after_restart)
+    told.long_picture_undisturbed = service.picture(service.wait_for(service.submit(**LONG)["id"]))
+    again = service.wait_for(service.submit(**APPLE)["id"])
+    told.pictures_after_restart = [service.picture(again, index) for index in range(2)]
+    last_job = service.submit(**LONG)["id"]
+    service.wait_for(last_job, "running")
+    stop_followed(service, told, told.last_job_followed, last_job)
+
+
+def test_health_answers_while_the_model_is_loading(story: Story) -> None:
+    assert story.seconds_to_health < 10  # about one on a machine that does nothing else
+    assert [answer.status_code for answer in story.early] == [503, 503, 200]
+    for answer in story.early[:2]:
+        assert answer.json()["error"]["code"] == "model_loading"
+        assert int(answer.headers["retry-after"]) <= 120
+
+
+def test_a_picture_is_drawn_with_the_record_of_how_to_draw_it_again(story: Story) -> None:
+    assert story.apple["status"] == "succeeded"
+    for content, seed in zip(story.pictures, (4294967295, 0), strict=True):
+        with PngImagePlugin.PngImageFile(io.BytesIO(content)) as png:
+            lines = str(png.text["parameters"]).split("\n")
+            record = json.loads(png.text["kotoe"])
+            assert png.size == (256, 256)
+        assert lines[:2] == ["a red apple on a blue background", "Negative prompt: a dog"]
+        assert f"Steps: 8, Sampler: DPM++ 2M, CFG scale: 2.5, Seed: {seed}, Size: 256x256" in lines[2]
+        asked = {name: value for name, value in APPLE.items() if name not in ("seed", "n")}
+        assert {name: record[name] for name in asked} == asked
+        assert (record["seed"], record["model"], len(record["model_hash"])) == (seed, "kotoe-mini", 64)
+
+
+def test_the_same_seed_gives_the_same_bytes_after_a_restart(story: Story) -> None:
+    assert story.pictures_after_restart == story.pictures
+    assert story.pictures[0] != story.pictures[1]
+
+
+def test_more_tokens_than_the_mini_model_reads_are_told_with_both_numbers(story: Story) -> None:
+    error = story.too_long.json()["error"]
+    assert (story.too_long.status_code, error["code"]) == (400, "invalid_prompt")
+    assert "32 tokens, at most 20" in error["message"]
+
+
+def test_sigterm_ends_the_service_with_0(story: Story) -> None:
+    assert story.exit_codes == [0, 0]
+
+
+def test_a_batch_that_outlasts_the_grace_is_put_back_and_resumes_after_the_restart(story: Story) -> None:
+    assert story.stop_seconds[0] < 10
+    assert story.long_job_followed[-1] == "queued"
+    assert story.long_job_after_restart["status"] == "succeeded"
+    assert story.long_picture == story.long_picture_undisturbed
+
+
+def test_a_batch_that_ends_within_the_grace_is_finished_and_its_followers_are_told(story: Story) -> None:
+    assert story.last_job_followed[-1] == "succeeded"
+
+
+def test_every_line_of_the_log_is_json_with_a_severity_and_without_user_text(story: Story) -> None:
+    assert {"listening", "model loaded", "job accepted", "job succeeded"} <= {line["message"] for line in story.log}
+    assert {line["severity"] for line in story.log} == {"INFO"}
+    text = json.dumps(story.log, ensure_ascii=False)
+    assert "apple" not in text
+    assert "りんご" not in text
+
+
+def assert_refused(done: subprocess.CompletedProcess[str] | None, *parts: str) -> None:
+    """It ended with 2 and one line that says what to do."""
+    assert done
+    assert done.returncode == 2, done
+    (line,) = done.stderr.splitlines()
+    for part in parts:
+        assert part in line
+
+
+def test_a_second_service_on_the_same_data_is_refused(story: Story) -> None:
+    assert_refused(story.second_service, "another service uses the data folder", "BACKEND_DATA_DIR")
+
+
+def test_a_port_that_is_taken_is_told(story: Story) -> None:
+    assert_refused(story.same_port, "can't listen on 127.0.0.1:", "BACKEND_PORT")
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.0.1", "kotoe.example"])
+def test_an_address_that_others_reach_needs_a_token(host: str, tmp_path: Path) -> None:
+    assert_refused(run_backend(host=host, port=0, data_dir=tmp_path), "BACKEND_HOST", host, "BACKEND_TOKEN")
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "parts"),
+    [
+        ("port", "many", ["BACKEND_PORT is 'many'"]),
+        ("port", "70000", ["BACKEND_PORT is '70000'", "65535"]),
+        ("model", "big", ["BACKEND_MODEL is 'big'", "mini"]),
+        ("device", "tpu", ["BACKEND_DEVICE is 'tpu'"]),
+        ("max_queued_jobs", "0", ["BACKEND_MAX_QUEUED_JOBS is '0'"]),
+        ("grace_s", "-1", ["BACKEND_GRACE_S is '-1'"]),
+        ("blocklist", "/nowhere/terms", ["can't read the blocklist /nowhere/terms"]),
+        ("data_dir", "/proc/kotoe", ["the data folder /proc/kotoe can't be used"]),
+    ],
+)
+def test_a_bad_setting_is_one_line(setting: str, value: str, parts: list[str], tmp_path: Path) -> None:
+    assert_refused(run_backend(**{"data_dir": tmp_path, "port": 0} | {setting: value}), *parts)
+
+
+@pytest.mark.parametrize("token", ["two words", "t0ken\n", "言絵"])
+def test_a_token_that_nobody_could_send_is_refused_and_not_shown(token: str, tmp_path: Path) -> None:
+    done = run_backend(token=token, data_dir=tmp_path, port=0)
+    assert_refused(done, "BACKEND_TOKEN", "ASCII")
+    assert token.strip() not in done.stderr
+
+
+def test_an_empty_setting_is_as_if_it_were_absent(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.setenv(f"BACKEND_{name.upper()}", "")
+    empty = Settings()
+    for name in Settings.model_fields:
+        monkeypatch.delenv(f"BACKEND_{name.upper()}")
+    assert empty == Settings()
+
+
+def test_help_lists_every_setting_with_its_meaning_and_default() -> None:
+    done = run_backend("--help")
+    assert done.returncode == 0
+    for name, setting in Settings.model_fields.items():
+        (line,) = [line for line in done.stdout.splitlines() if line.startswith(f"  BACKEND_{name.upper()} ")]
+        assert setting.description
+        assert setting.description in line
+        assert line.endswith(f"[{setting.get_default()}]")
+
+
+def test_a_service_for_others_listens_with_a_token_and_stops_while_it_loads(tmp_path: Path) -> None:
+    with ServiceProcess(tmp_path / "data", host="0.0.0.0", token="s3cret", grace_s=60) as service:
+        assert service.http.get("/healthz").status_code == 200
+        assert service.http.get("/v1/status").status_code == 401
+        assert service.terminate() == 0
