@@ -62,6 +62,7 @@ check: lint test ## lint and test: what CI runs
 bench: $(DEV) ## the benchmarks: a table with the command and the machine [ARGS=…]
 	@$(PYTHON) -m tests.benchmarks.bench $(ARGS)
 	@$(PYTHON) -m tests.benchmarks.service
+	@$(PYTHON) -m tests.benchmarks.page
 
 deploy: ## the whole cloud set-up: PROJECT=… [REGION=…] [ZONE=…] [GPU=t4] [AUTH=iap] [BACKEND=vm]
 	@$(BASE_PYTHON) -m terraform.deploy deploy

@@ -41,7 +41,8 @@ def account_owner(settings: Settings) -> str | None:
         if not st.user.is_logged_in:
             st.title("言絵", anchor=False)
             st.write(JAPANESE.sign_in_text)
-            st.button(JAPANESE.sign_in, on_click=st.login, type="primary")
+            if st.button(JAPANESE.sign_in, type="primary"):
+                st.login()
             st.stop()
         return identity.owner_of_account(str(st.user["iss"]), str(st.user["sub"]))
     return None

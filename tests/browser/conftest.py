@@ -89,6 +89,13 @@ def free_ports(*names: str) -> dict[str, int]:
     return ports
 
 
+def chromium() -> str:
+    path = shutil.which("chromium") or shutil.which("chromium-browser")
+    if path is None:
+        pytest.fail("the page is tested in Chromium, which is missing: apt install chromium fonts-noto-cjk")
+    return path
+
+
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     both = Service(tmp_path_factory.mktemp("service"), free_ports("backend_gpu", "frontend_streamlit"))
@@ -105,13 +112,10 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None:
-        pytest.fail("the browser tests need Chromium: apt install chromium fonts-noto-cjk")
     expect.set_options(timeout=20_000)
     SCREENSHOTS.mkdir(exist_ok=True)
     with sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
+        opened = playwright.chromium.launch(executable_path=chromium(), args=FLAGS)
         yield opened
         opened.close()
 

@@ -20,12 +20,14 @@ class Page:
 
     clients: Clients
     link: dict[str, str] = field(default_factory=lambda: {"u": ME})
+    user: dict[str, Any] = field(default_factory=dict)  # signed in with OIDC
     app: AppTest = field(default_factory=lambda: AppTest.from_file(str(APP), default_timeout=20))
 
     def open(self) -> "Page":
         """Load the page, or load it anew by its link: nothing but the link is left of the visit."""
         self.app = AppTest.from_file(str(APP), default_timeout=20)
         self.app.query_params.update(self.link)
+        self.app.user.update(self.user)
         return self.run()
 
     def run(self) -> "Page":

@@ -712,6 +712,30 @@ def test_behind_iap_the_account_is_the_owner_whatever_the_link_says(
     assert JAPANESE.private_link not in page.words
 
 
+ACCOUNT: dict[str, Any] = {"is_logged_in": True, "iss": "https://accounts.google.com", "sub": "42"}
+
+
+def test_with_oidc_a_visitor_has_to_sign_in_first(page: Page, backend: FakeBackend, put: Callable[..., str]) -> None:
+    put(ME, 1)
+    page.change(settings=Settings(login="oidc"))
+    page.user = {"is_logged_in": False}
+    page.open()
+    assert [button.label for button in page.app.button] == [JAPANESE.sign_in]
+    assert JAPANESE.sign_in_text in page.words
+    assert not backend.requests
+
+
+def test_with_oidc_the_account_is_the_owner_and_can_sign_out(page: Page, backend: FakeBackend) -> None:
+    page.change(settings=Settings(login="oidc"))
+    page.user = ACCOUNT
+    page.open().draw()
+    owner = identity.owner_of_account(ACCOUNT["iss"], ACCOUNT["sub"])
+    assert backend.jobs[0]["request"]["owner"] == owner
+    assert page.has("sign_out")
+    page.user = ACCOUNT | {"sub": "43"}
+    assert not page.open().has("cancel_")
+
+
 # English, and surprises
 
 
