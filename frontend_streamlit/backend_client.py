@@ -194,14 +194,6 @@ class BackendClient:
                 time.sleep(pause_s)
         return self._call("POST", "/v1/jobs", read_job, json=body, headers=headers)
 
-    def read_job(self, job_id: str) -> Job:
-        """A job as it is now.
-
-        Raises:
-            BackendError: one of its kinds.
-        """
-        return self._call("GET", f"/v1/jobs/{job_id}", read_job)
-
     def list_jobs(self, owner: str, limit: int) -> list[Job]:
         """The owner's jobs, newest first.
 

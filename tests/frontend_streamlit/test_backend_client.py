@@ -13,12 +13,19 @@ from frontend_streamlit.backend_client import (
     BackendError,
     BackendUnavailable,
     BackendUnreachable,
+    Job,
     JobMissing,
     JobRequest,
     Progress,
     QueueFull,
 )
 from tests.frontend_streamlit.fake_backend import CUT, PIXEL, Answer, FakeBackend, job_document, serve
+
+
+def only_job(client: BackendClient) -> Job:
+    [job] = client.list_jobs("anonymous", 5)
+    return job
+
 
 REQUEST = JobRequest(prompt="a red apple", owner="me", source_prompt="赤いりんご", translator="offline", n=2)
 
@@ -115,7 +122,7 @@ def test_an_answer_that_nobody_understands_is_an_error_of_the_backend(
     client: BackendClient, backend: FakeBackend, garbage: bytes
 ) -> None:
     backend.answer_with(Answer(200, garbage))
-    for ask in (client.read_status, lambda: client.list_jobs("me", 5), lambda: client.read_job("0" * 32)):
+    for ask in (client.read_status, lambda: client.list_jobs("me", 5), lambda: client.cancel("0" * 32)):
         with pytest.raises(BackendBroken):
             ask()
     with pytest.raises(BackendBroken):
@@ -179,7 +186,7 @@ def test_a_proxy_in_the_environment_is_not_asked(client: BackendClient, monkeypa
 def test_a_running_job_is_read_with_its_progress_and_preview(client: BackendClient, backend: FakeBackend) -> None:
     progress = {"stage": "base", "step": 3, "total_steps": 20, "fraction": 0.12}
     backend.jobs = [job_document(1, "running", progress=progress, preview=PIXEL, eta_seconds=4.5)]
-    job = client.read_job(backend.jobs[0]["id"])
+    job = only_job(client)
     assert job.progress == Progress("base", 3, 20, 0.12)
     assert (job.preview, job.eta_s, job.has_ended) == (PIXEL, 4.5, False)
 
@@ -187,7 +194,7 @@ def test_a_running_job_is_read_with_its_progress_and_preview(client: BackendClie
 def test_a_failed_job_tells_its_code(client: BackendClient, backend: FakeBackend) -> None:
     error = {"message": "died twice", "type": "server_error", "param": None, "code": "engine_crashed"}
     backend.jobs = [job_document(1, "failed", error=error)]
-    assert client.read_job(backend.jobs[0]["id"]).error_code == "engine_crashed"
+    assert only_job(client).error_code == "engine_crashed"
 
 
 def test_only_the_owners_jobs_are_asked_for(client: BackendClient, backend: FakeBackend) -> None:
@@ -198,7 +205,7 @@ def test_only_the_owners_jobs_are_asked_for(client: BackendClient, backend: Fake
 
 def test_pictures_come_as_they_are_and_missing_ones_as_missing(client: BackendClient, backend: FakeBackend) -> None:
     backend.jobs, backend.png = [job_document(1, "succeeded")], b"\x89PNG..."
-    [image] = client.read_job(backend.jobs[0]["id"]).images
+    [image] = only_job(client).images
     assert client.read_picture(image) == backend.png
     backend.jobs = []
     with pytest.raises(JobMissing):
@@ -209,7 +216,7 @@ def test_fields_that_the_backend_adds_later_do_no_harm(client: BackendClient, ba
     progress = {"stage": "base", "step": 3, "total_steps": 20, "fraction": 0.12, "new": 1}
     backend.jobs = [job_document(1, "running", progress=progress, new="field")]
     backend.status["new"] = "field"
-    assert client.read_job(backend.jobs[0]["id"]).status == "running"
+    assert only_job(client).status == "running"
     assert client.read_status().is_ready
 
 
