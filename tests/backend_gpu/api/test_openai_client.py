@@ -72,7 +72,7 @@ def test_a_prompt_alone_gives_one_picture_as_base64(client: OpenAI) -> None:
 def test_the_seed_comes_back_and_gives_the_picture_again(client: OpenAI) -> None:
     first = client.images.generate(prompt=PROMPT)
     assert first.data
-    seed = first.data[0].seed  # type: ignore[attr-defined]
+    seed = first.data[0].seed  # type: ignore[attr-defined]  # a field of ours
     again = client.images.generate(prompt=PROMPT, extra_body={"seed": seed})
     assert again.data
     assert again.data[0].b64_json == first.data[0].b64_json
@@ -83,7 +83,7 @@ def test_the_seed_comes_back_and_gives_the_picture_again(client: OpenAI) -> None
 def test_several_pictures_have_seeds_that_follow_each_other(client: OpenAI) -> None:
     answer = client.images.generate(prompt=PROMPT, n=3, extra_body={"seed": 5})
     assert answer.data
-    assert [image.seed for image in answer.data] == [5, 6, 7]  # type: ignore[attr-defined]
+    assert [image.seed for image in answer.data] == [5, 6, 7]  # type: ignore[attr-defined]  # a field of ours
     for seed, image in enumerate(answer.data, 5):
         with opened(image) as png:
             assert png.tobytes() == pixels(PROMPT, seed)
