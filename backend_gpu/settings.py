@@ -30,6 +30,7 @@ class Settings(BaseSettings):
     data_dir: Annotated[Path, Field(description="folder of the queue, finished pictures and checkpoints")] = Path(
         "data"
     )
+    models_dir: Annotated[Path | None, Field(description="folder of checkpoints; empty: models in data_dir")] = None
     gallery: Annotated[str, Field(description="folder or gs:// URL of the gallery; empty: gallery in data_dir")] = ""
     model: Annotated[ModelName, Field(description="mini (embedded) or glide (OpenAI's checkpoints)")] = "mini"
     device: Annotated[Literal["auto", "cpu", "cuda"], Field(description="what to compute on")] = "auto"
@@ -52,3 +53,8 @@ class Settings(BaseSettings):
     def gallery_root(self) -> str:
         """Where finished pictures go."""
         return self.gallery or str(self.data_dir / "gallery")
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where published weights are."""
+        return self.models_dir or self.data_dir / "models"

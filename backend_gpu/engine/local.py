@@ -71,7 +71,7 @@ class LocalEngine:
             raise OutOfMemory(f"{len(drawings)} pictures do not fit into the memory of {self.info.device}") from error
 
 
-def open_engine(name: ModelName, device_wish: str, data_dir: Path) -> LocalEngine:
+def open_engine(name: ModelName, device_wish: str, checkpoints: Path) -> LocalEngine:
     """Open a model, downloading the published one at its first use.
 
     Raises:
@@ -85,11 +85,13 @@ def open_engine(name: ModelName, device_wish: str, data_dir: Path) -> LocalEngin
         model, model_hash = "kotoe-mini", sha256(path.read_bytes() for path in files)
         upsample_steps, guidance_scale, vocabulary = 4, 2.5, tuple(known_words())
     else:
-        folder, dtype = data_dir / "models", best_dtype(device)
+        dtype = best_dtype(device)
         pipeline = Pipeline(
-            open_published("base", folder, dtype), open_published("upsample", folder, dtype), BytePairTokenizer()
+            open_published("base", checkpoints, dtype),
+            open_published("upsample", checkpoints, dtype),
+            BytePairTokenizer(),
         )
-        model, model_hash = "glide", published_hash(folder)
+        model, model_hash = "glide", published_hash(checkpoints)
         upsample_steps, guidance_scale, vocabulary = 10, 3.0, ()
     for unet in (pipeline.base, pipeline.upsampler):
         accelerate(unet.to(device))

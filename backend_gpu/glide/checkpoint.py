@@ -67,13 +67,17 @@ RENAMES: tuple[tuple[str, str], ...] = (  # published name to ours, applied in t
 def open_published(kind: PublishedKind, folder: Path, dtype: torch.dtype) -> UNet:
     """Load a published checkpoint from `<folder>/<kind>.<dtype>.safetensors`, made at the first call.
 
-    The first call fetches the .pt unless the folder has it; afterwards that may be deleted.
+    The first call fetches the .pt unless the folder has it; afterwards that may be deleted. A folder without either
+    may have float16 alone, as an image built for any device has: it is converted in memory then.
 
     Raises:
         CheckpointError: it could not be fetched, stored or read; the message says what to do.
     """
     published = PUBLISHED[kind]
     converted = folder / f"{kind}.{str(dtype).removeprefix('torch.')}.safetensors"
+    source, half = folder / published.url.rpartition("/")[2], folder / f"{kind}.float16.safetensors"
+    if not (converted.exists() or source.exists()) and half.exists():
+        return load_unet(half, published.config, dtype)
     if not converted.exists():
         from backend_gpu.glide.download import exclusively, fetch, file_access  # later starts need no HTTP client
 
@@ -81,7 +85,6 @@ def open_published(kind: PublishedKind, folder: Path, dtype: torch.dtype) -> UNe
             folder.mkdir(parents=True, exist_ok=True)
             with exclusively(folder / f"{kind}.lock"):
                 if not converted.exists():
-                    source = folder / published.url.rpartition("/")[2]
                     fetch(published.url, source)
                     convert(source, converted, published.config, dtype)
     return load_unet(converted, published.config)

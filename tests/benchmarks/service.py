@@ -178,7 +178,7 @@ def overhead_table(count: int) -> Iterator[str]:
     from backend_gpu.engine.local import open_engine
     from backend_gpu.jobs.job import JobRequest
 
-    engine = open_engine("mini", "auto", Path("data"))
+    engine = open_engine("mini", "auto", Path("data/models"))
     straight, queued, drawing = [], [], []
     with running_service({}) as service, httpx.Client(timeout=600) as client:
         request: JobRequest | None = None

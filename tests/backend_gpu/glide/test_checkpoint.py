@@ -351,6 +351,16 @@ def test_a_second_dtype_is_made_of_the_same_source(release: Release, tmp_path: P
     assert len(release.asked) == 1
 
 
+def test_float16_alone_serves_every_dtype_without_a_source(release: Release, tmp_path: Path, model: UNet) -> None:
+    open_published("base-inpaint", tmp_path, torch.float16)
+    (tmp_path / "base_inpaint.pt").unlink()
+    files = sorted(tmp_path.iterdir())
+    loaded = open_published("base-inpaint", tmp_path, torch.float32)
+    assert torch.allclose(run(loaded), run(model), atol=0.01)  # weights rounded to 11 bits
+    assert sorted(tmp_path.iterdir()) == files  # an image's folder is read-only
+    assert len(release.asked) == 1
+
+
 def test_a_source_put_there_by_hand_is_not_fetched(release: Release, tmp_path: Path) -> None:
     (tmp_path / "base_inpaint.pt").write_bytes((release.folder / "base_inpaint.pt").read_bytes())
     open_published("base-inpaint", tmp_path, torch.float16)
