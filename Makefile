@@ -13,7 +13,11 @@ override OUT := $(value OUT)
 override SEED := $(value SEED)
 override N := $(value N)
 override MODEL := $(value MODEL)
-export PROMPT OUT SEED N MODEL
+override CONCEPTS := $(value CONCEPTS)
+override FONT := $(value FONT)
+override MINUTES := $(value MINUTES)
+override FOLDER := $(value FOLDER)
+export PROMPT OUT SEED N MODEL CONCEPTS FONT MINUTES FOLDER
 
 ifeq ($(PYTHON),$(VENV)/bin/python)
 RUNTIME := $(VENV)/installed
@@ -70,8 +74,13 @@ deploy: ## the whole cloud set-up: PROJECT=… [REGION=…] [ZONE=…] [GPU=t4] 
 destroy: ## remove it, pictures included: PROJECT=… [REGION=…] [YES=1] [WAIT=1]
 	@$(BASE_PYTHON) -m terraform.deploy destroy
 
-mini-train: $(RUNTIME) ## train the mini model, or go on with it [ARGS=…]
-	@$(PYTHON) -m backend_gpu.mini.training train $(ARGS)
+mini-train: $(RUNTIME) ## a mini model of your own: [CONCEPTS=my.tsv] [FONT=my.ttf] [MINUTES=60] [FOLDER=out/mini]
+	@set -e; export MINI_FONT="$$FONT"; folder="$${FOLDER:-out/mini}"; minutes="$${MINUTES:-60}"; \
+	train() { $(PYTHON) -m backend_gpu.mini.training "$$@" --folder="$$folder" \
+	  $${CONCEPTS:+--concepts="$$CONCEPTS"}; }; \
+	train train base --minutes="$$minutes" $${CONCEPTS:+--start-from=backend_gpu/mini/weights}; \
+	train train upsampler --minutes="$$((minutes / 3 + 1))" $${CONCEPTS:+--start-from=backend_gpu/mini/weights}; \
+	train export --weights="$$folder/weights"
 
 mini-eval: $(RUNTIME) ## score the mini model on held-out combinations [ARGS=…]
 	@$(PYTHON) -m backend_gpu.mini.training evaluate $(ARGS)

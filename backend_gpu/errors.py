@@ -17,6 +17,10 @@ class CheckpointError(BackendError):
     """Model weights are missing, broken or could not be fetched; the message says what to do."""
 
 
+class ConceptTableError(BackendError):
+    """A table of concepts can't be learned from; the message names the row."""
+
+
 class JobNotFound(BackendError):
     """There is no such job, or no such picture of it."""
 

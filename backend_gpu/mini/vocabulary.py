@@ -7,18 +7,23 @@ training and a translated prompt are the same English.
 import csv
 import re
 import tomllib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-FOLDER = Path(__file__).parent
+from backend_gpu.errors import ConceptTableError
+
+CONCEPTS, GRAMMAR = (Path(__file__).with_name(name) for name in ("concepts.tsv", "grammar.toml"))
 WORD = re.compile(r"[a-z]+(?:-[a-z]+)*|,")
+PHRASE = re.compile(r"[a-z]+(?:[- ][a-z]+)*")
+COLUMNS = {"glyph", "english", "plural", "colour", "tint", "japanese"}
 
 
 @dataclass(frozen=True)
 class Concept:
-    """A thing that can be drawn: its emoji glyph and its English name."""
+    """A thing that can be drawn: its emoji or picture and its English name."""
 
-    glyph: str
+    glyph: str  # an emoji, or the path of a picture, cut out (RGBA) or not
     english: str
     plural: str
     colour: str  # the colour of the untouched glyph, "" if it has no single one
@@ -50,19 +55,49 @@ class Vocabulary:
         return list(dict.fromkeys(word for phrase in phrases for word in WORD.findall(phrase)))
 
 
-def load_vocabulary(concepts: Path = FOLDER / "concepts.tsv", grammar: Path = FOLDER / "grammar.toml") -> Vocabulary:
-    """Read the concept table and the grammar."""
-    with concepts.open(encoding="utf-8", newline="") as file:
-        rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
-        table = tuple(
-            Concept(row["glyph"], row["english"], row["plural"], row["colour"], row["tint"] == "yes") for row in rows
-        )
+def load_vocabulary(concepts: Path = CONCEPTS, grammar: Path = GRAMMAR) -> Vocabulary:
+    """Read a concept table and the grammar.
+
+    Raises:
+        ConceptTableError: the table is missing or broken.
+    """
     forms = tomllib.loads(grammar.read_text(encoding="utf-8"))
+    colours = {entry["english"]: tuple(entry["rgb"]) for entry in forms["colour"]}
+    try:
+        with concepts.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConceptTableError(f"can't read the concepts in {concepts}: {error}") from error
+    if not rows or not rows[0].keys() >= COLUMNS:
+        raise ConceptTableError(f"{concepts} needs a first line with {', '.join(sorted(COLUMNS))}, and tabs between")
+    table = tuple(
+        _concept(row, colours, f"{concepts}, line {line}", concepts.parent) for line, row in enumerate(rows, 2)
+    )
+    names = [concept.english for concept in table]
+    if len(set(names)) < len(names):
+        raise ConceptTableError(f"{concepts} has a concept twice: {max(names, key=names.count)}")
     return Vocabulary(
         concepts=table,
-        colours={entry["english"]: tuple(entry["rgb"]) for entry in forms["colour"]},
+        colours=colours,
         counts={entry["english"]: entry["number"] for entry in forms["count"]},
         positions=tuple(entry["english"] for entry in forms["position"]),
         scenes=tuple(entry["english"] for entry in forms["scene"]),
         styles=tuple(entry["english"] for entry in forms["style"]),
     )
+
+
+def _concept(row: dict[str, str], colours: Mapping[str, object], place: str, folder: Path) -> Concept:
+    """One row of the table, checked."""
+    if None in row.values():
+        raise ConceptTableError(f"{place}: a column is missing")
+    for name in ("english", "plural"):
+        if not PHRASE.fullmatch(row[name]):
+            raise ConceptTableError(f"{place}: {name} is {row[name]!r}, must be lower-case English words")
+    if row["colour"] and row["colour"] not in colours:
+        raise ConceptTableError(f"{place}: the colour is {row['colour']!r}, must be empty or of {', '.join(colours)}")
+    glyph = row["glyph"]
+    if Path(glyph).suffix:
+        glyph = str(folder / glyph)
+        if not Path(glyph).is_file():
+            raise ConceptTableError(f"{place}: there is no picture {glyph}")
+    return Concept(glyph, row["english"], row["plural"], row["colour"], row["tint"] == "yes")

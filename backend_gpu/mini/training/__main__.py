@@ -1,13 +1,19 @@
-"""Make the mini model: `python -m backend_gpu.mini.training train base`, then `export`, `evaluate`, `grid`."""
+"""Make a mini model: train both networks, export them as a folder that the service opens, evaluate it, draw with it.
+
+The table of concepts is a TSV like the embedded one: an emoji or the path of a picture beside the table, the English
+name and its plural, the colour it has of itself, "yes" if it may have any other, and its Japanese names.
+"""
 
 import argparse
 import json
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
 import torch
 
+from backend_gpu.errors import BackendError
 from backend_gpu.glide.checkpoint import read_metadata
 from backend_gpu.glide.config import SamplerName
 from backend_gpu.glide.pipeline import Picture, Sampling
@@ -19,28 +25,31 @@ from backend_gpu.mini.training.card import CARD, write_card
 from backend_gpu.mini.training.classifier import CLEAN_CROPS, Recipe, clean_accuracy, open_classifier
 from backend_gpu.mini.training.evaluate import SEED, evaluate, model_painter
 from backend_gpu.mini.training.grid import draw_grid
-from backend_gpu.mini.vocabulary import load_vocabulary
+from backend_gpu.mini.vocabulary import CONCEPTS, Vocabulary, load_vocabulary
 
 
 def main() -> None:
-    """Parse the command line and run one step of making the model."""
-    parser = argparse.ArgumentParser(prog="backend_gpu.mini.training", description=__doc__)
+    """Parse the command line and run one step of making a model."""
+    parser = argparse.ArgumentParser(
+        prog="backend_gpu.mini.training", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     commands = parser.add_subparsers(dest="command", required=True)
-    command = commands.add_parser("train", help="train one network, or go on with it")
+    command = commands.add_parser("train", help="train one network, or go on with it: the base model first")
     command.add_argument("network", choices=("base", "upsampler"))
-    command.add_argument("--folder", type=Path, default=Path("out/mini"), help="where the checkpoints lie")
+    add_table_options(command)
     command.add_argument("--minutes", type=float, help="length of the whole run; also sets the learning rate's fall")
-    command.add_argument("--concepts", type=int, default=100, help="how many rows of concepts.tsv to learn")
+    command.add_argument(
+        "--start-from", type=Path, help="the folder of an earlier model's weights, to learn from there"
+    )
     command.add_argument("--threads", type=int, default=2)
     command.set_defaults(run=start_training)
-    command = commands.add_parser("export", help="write the trained networks as the weights that the model opens")
-    command.add_argument("--folder", type=Path, default=Path("out/mini"), help="where the checkpoints lie")
-    command.add_argument("--weights", type=Path, default=WEIGHTS, help="where the weights go")
-    command.add_argument("--concepts", type=int, default=100, help="how many rows of concepts.tsv were learned")
+    command = commands.add_parser("export", help="write the trained networks as the weights that the service opens")
+    add_table_options(command)
+    command.add_argument("--weights", type=Path, default=Path("out/mini/weights"), help="where the weights go")
     command.set_defaults(run=export_weights)
-    command = commands.add_parser("evaluate", help="score the weights; the figures go to OUT/evaluation.json")
+    command = commands.add_parser("evaluate", help="score the weights; the figures go to FOLDER/evaluation.json")
+    add_table_options(command)
     add_sampling_options(command)
-    command.add_argument("--out", type=Path, default=Path("out/mini"), help="where figures and classifier go")
     command.add_argument("--per-form", type=int, default=200, help="pictures of each form of the grammar")
     command.add_argument("--card", action="store_true", help="also write the figures into the model's card")
     command.set_defaults(run=evaluate_weights)
@@ -49,7 +58,23 @@ def main() -> None:
     command.add_argument("--out", type=Path, default=Path("out/mini/grid.png"), help="the picture's path")
     command.set_defaults(run=draw_prompts)
     options = parser.parse_args()
-    options.run(options)
+    try:
+        options.run(options)
+    except BackendError as error:
+        sys.exit(str(error))
+
+
+def add_table_options(command: argparse.ArgumentParser) -> None:
+    """The options that say what is learned and where what comes of it lies."""
+    command.add_argument("--concepts", type=Path, default=CONCEPTS, help="the table of concepts")
+    command.add_argument("--rows", type=int, help="how many of its rows to learn: all if not given")
+    command.add_argument("--folder", type=Path, default=Path("out/mini"), help="where checkpoints and figures lie")
+
+
+def learned_vocabulary(options: argparse.Namespace) -> Vocabulary:
+    """The grammar with those rows of the table that are learned."""
+    whole = load_vocabulary(options.concepts)
+    return replace(whole, concepts=whole.concepts[: options.rows])
 
 
 def add_sampling_options(command: argparse.ArgumentParser) -> None:
@@ -64,8 +89,7 @@ def start_training(options: argparse.Namespace) -> None:
     """Train the base model or the upsampler until its plan's minutes are over."""
     torch.set_num_threads(options.threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    whole = load_vocabulary()
-    vocabulary = replace(whole, concepts=whole.concepts[: options.concepts])
+    vocabulary = learned_vocabulary(options)
     words = vocabulary.words()
     tokenizer = WordTokenizer(words, train.TEXT_CONTEXT)
     is_base = options.network == "base"
@@ -75,15 +99,22 @@ def start_training(options: argparse.Namespace) -> None:
     torch.manual_seed(plan.seed)
     network = UNet(train.base_config(len(words)) if is_base else train.UPSAMPLER_CONFIG).to(device)
     options.folder.mkdir(parents=True, exist_ok=True)
-    training = train.Training(network, plan, options.folder / f"{options.network}.pt", words)
-    batches = train.Batches(vocabulary, tokenizer, plan, seed=plan.seed + training.steps)
+    earlier = options.start_from and options.start_from / f"{options.network}.safetensors"
+    training = train.Training(network, plan, options.folder / f"{options.network}.pt", words, earlier)
+    batches = train.Batches(
+        vocabulary,
+        tokenizer,
+        plan,
+        plan.seed + training.steps,
+        has_learned=training.before["steps"] > 0,
+        base=None if is_base else train.trained_base(options.folder / "base.pt", words).to(device),
+    )
     train.train_until_done(training, batches, device)
 
 
 def export_weights(options: argparse.Namespace) -> None:
     """Turn the checkpoints of both networks into weights."""
-    vocabulary = load_vocabulary()
-    concepts = [concept.english for concept in vocabulary.concepts[: options.concepts]]
+    concepts = [concept.english for concept in learned_vocabulary(options).concepts]
     for network in ("base", "upsampler"):
         checkpoint, weights = options.folder / f"{network}.pt", options.weights / f"{network}.safetensors"
         words = torch.load(checkpoint, weights_only=True)["words"]
@@ -94,9 +125,9 @@ def export_weights(options: argparse.Namespace) -> None:
 
 def evaluate_weights(options: argparse.Namespace) -> None:
     """Score the weights, write the figures and print them in short."""
-    whole, known = load_vocabulary(), set(trained_concepts(options.weights))
+    whole, known = learned_vocabulary(options), set(trained_concepts(options.weights))
     vocabulary = replace(whole, concepts=tuple(concept for concept in whole.concepts if concept.english in known))
-    classifier = open_classifier(options.out / "classifier.pt", vocabulary, Recipe())
+    classifier = open_classifier(options.folder / "classifier.pt", vocabulary, Recipe())
     top_1, top_5 = clean_accuracy(classifier, vocabulary)
     print(f"the classifier on clean renders: top-1 {top_1:.1%}, top-5 {top_5:.1%}")
     sampling = Sampling(sampler=options.sampler, steps=options.steps, upscale=False)
@@ -121,7 +152,7 @@ def evaluate_weights(options: argparse.Namespace) -> None:
         "classifier": {"top_1": top_1, "top_5": top_5, "n": CLEAN_CROPS},
         "scores": scores.to_json(),
     }
-    path = options.out / "evaluation.json"
+    path = options.folder / "evaluation.json"
     path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     if options.card:
         write_card(CARD, report)

@@ -1,20 +1,24 @@
 """Captioned pictures: emoji glyphs on drawn backgrounds, at any size."""
 
+import contextlib
 import functools
+import os
 import random
 import subprocess
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
+from backend_gpu.errors import ConceptTableError
 from backend_gpu.mini.vocabulary import Concept, Vocabulary
 
 FONT_NAME = "Noto Color Emoji"
-BITMAP_SIZE = 109  # the one size the font's bitmaps have
+FONT_SIZES = (109, 160, 136, 128, 96, 72)  # of the bitmaps of Noto, Apple and others; 109 is also taken for outlines
 COUNT_POSITIONS = {
     2: ((0.27, 0.5), (0.73, 0.5)),
     3: ((0.5, 0.27), (0.27, 0.72), (0.73, 0.72)),
@@ -96,14 +100,16 @@ class Mix:
 
 def random_scene(vocabulary: Vocabulary, mix: Mix, rng: random.Random) -> Scene:
     """Draw a scene whose objects stand out from their background."""
-    form = rng.choices(("one", "tinted", "count", "pair"), (mix.one, mix.tinted, mix.count, mix.pair))[0]
     concepts = vocabulary.concepts
+    tintable = [concept for concept in concepts if concept.is_tintable]
+    shares = (mix.one, mix.tinted if tintable else 0, mix.count, mix.pair if len(concepts) > 1 else 0)
+    form = rng.choices(("one", "tinted", "count", "pair"), shares)[0]
     relation = tint = ""
     objects: tuple[Concept, ...]
     if form == "one":
         objects = (rng.choice(concepts),)
     elif form == "tinted":
-        objects = (rng.choice([concept for concept in concepts if concept.is_tintable]),)
+        objects = (rng.choice(tintable),)
         tint = rng.choice([colour for colour in vocabulary.colours if colour != objects[0].colour])
     elif form == "count":
         objects = (rng.choice(concepts),) * rng.choice(list(vocabulary.counts.values()))
@@ -124,7 +130,7 @@ def random_scene(vocabulary: Vocabulary, mix: Mix, rng: random.Random) -> Scene:
         says_colour=bool(objects[0].colour) and not relation and rng.random() < 0.35,
         background=background,
         place=place,
-        style=rng.choice(vocabulary.styles) if rng.random() < 0.1 else "",
+        style=rng.choice(vocabulary.styles) if rng.random() < 0.15 else "",
         counts={number: word for word, number in vocabulary.counts.items()},
     )
 
@@ -167,7 +173,9 @@ def apply_style(image: Image.Image, style: str) -> Image.Image:
 
 @functools.cache
 def emoji_font() -> ImageFont.FreeTypeFont:
-    """The emoji font, found through fontconfig."""
+    """The font file that the variable MINI_FONT names, else Noto's, found through fontconfig."""
+    if own := os.environ.get("MINI_FONT"):
+        return opened_font(own)
     try:
         command = ["fc-match", "--format=%{file}", FONT_NAME]
         path = subprocess.run(command, capture_output=True, text=True, check=True).stdout
@@ -175,17 +183,29 @@ def emoji_font() -> ImageFont.FreeTypeFont:
         raise RuntimeError("fc-match is missing: install fontconfig and fonts-noto-color-emoji") from error
     if "NotoColorEmoji" not in path:
         raise RuntimeError(f"the font {FONT_NAME} is missing: install fonts-noto-color-emoji")
-    return ImageFont.truetype(path, BITMAP_SIZE)
+    return opened_font(path)
+
+
+def opened_font(path: str) -> ImageFont.FreeTypeFont:
+    """A colour font at a size that it has: fonts of bitmaps refuse all others."""
+    for size in FONT_SIZES:
+        with contextlib.suppress(OSError):
+            return ImageFont.truetype(path, size)
+    raise ConceptTableError(f"{path} is no font, or its bitmaps have none of the sizes {FONT_SIZES}")
 
 
 @functools.cache
 def glyph_image(glyph: str) -> Image.Image:
-    """The glyph's bitmap, cropped and centred in a square, RGBA."""
-    canvas = Image.new("RGBA", (160, 160), (0, 0, 0, 0))
-    ImageDraw.Draw(canvas).text((10, 10), glyph, font=emoji_font(), embedded_color=True)
+    """The glyph's bitmap or the picture of that path, cropped and centred in a square, RGBA."""
+    if Path(glyph).suffix:
+        with Image.open(glyph) as picture:
+            canvas = picture.convert("RGBA")
+    else:
+        canvas = Image.new("RGBA", (256, 256), (0, 0, 0, 0))
+        ImageDraw.Draw(canvas).text((20, 20), glyph, font=emoji_font(), embedded_color=True)
     box = canvas.getbbox()
     if box is None:
-        raise ValueError(f"the emoji font has no picture for {glyph!r}")
+        raise ConceptTableError(f"there is nothing to see of {glyph!r}: is it in the emoji font?")
     cropped = canvas.crop(box)
     side = max(cropped.size)
     square = Image.new("RGBA", (side, side), (0, 0, 0, 0))

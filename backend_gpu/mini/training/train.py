@@ -2,8 +2,10 @@
 
 import copy
 import json
+import math
 import random
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,10 +14,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from backend_gpu.glide.checkpoint import write_weights
+from backend_gpu.errors import CheckpointError
+from backend_gpu.glide.checkpoint import load_unet, read_metadata, write_weights
 from backend_gpu.glide.config import TextConfig, UNetConfig
-from backend_gpu.glide.schedule import alpha_bars
-from backend_gpu.glide.tokenizer import WordTokenizer
+from backend_gpu.glide.guidance import with_guidance
+from backend_gpu.glide.pipeline import as_eps
+from backend_gpu.glide.samplers import Prediction, SamplingRun, sample_ddim
+from backend_gpu.glide.schedule import alpha_bar_at, alpha_bars, steps_at
+from backend_gpu.glide.tokenizer import FIRST_WORD_ID, WordTokenizer
 from backend_gpu.glide.unet import UNet
 from backend_gpu.mini.training.muon import Muon
 from backend_gpu.mini.training.scenes import Image8, Mix, Scene, is_held_out, random_scene, render
@@ -25,6 +31,10 @@ TEXT_CONTEXT = 20  # tokens; few captions are longer (21 at most with 100 concep
 CAPTION_DROPOUT = 0.12  # share of empty captions, for classifier-free guidance
 EMA_DECAY = 0.999
 MAX_X_START_WEIGHT = 5.0
+CROPS_PER_PICTURE = 4
+REPAINTED = 0.7  # share of the upsampler's batches whose low_res the base model has painted again
+REPAINTED_FROM = (50, 450)  # timesteps it starts from: up to there the picture stays where it was
+REPAINTED_GUIDANCE = 2.5
 SAVE_INTERVAL_S = 120
 
 
@@ -45,9 +55,12 @@ BASE_PLAN = Plan(minutes=120, batch_size=64, adamw_rate=1.2e-3, muon_rate=0.02, 
 UPSAMPLER_PLAN = Plan(minutes=35, batch_size=32, adamw_rate=1.2e-3, muon_rate=0.02, side=128, timestep_bias=1.0)
 
 
-def mix_at(done: float) -> Mix:
-    """The forms to draw when that share of the plan is done: identity first, then more counts and positions."""
-    if done < 0.35:
+def mix_at(done: float, has_learned: bool = False) -> Mix:
+    """The forms to draw when that share of the plan is done: identity first, then more counts and positions.
+
+    A network that has learned before is not kept from the forms it knows, which it would forget.
+    """
+    if done < 0.35 and not has_learned:
         return Mix(one=0.80, tinted=0.08, count=0.12, pair=0.0)
     if done < 0.60:
         return Mix(one=0.58, tinted=0.07, count=0.15, pair=0.20)
@@ -90,14 +103,31 @@ UPSAMPLER_CONFIG = UNetConfig(
 class Batches:
     """An endless stream of rendered pictures and their captions, as tensors."""
 
-    def __init__(self, vocabulary: Vocabulary, tokenizer: WordTokenizer, plan: Plan, seed: int) -> None:
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        tokenizer: WordTokenizer,
+        plan: Plan,
+        seed: int,
+        *,
+        has_learned: bool = False,
+        base: UNet | None = None,
+    ) -> None:
+        """Seed the stream.
+
+        Args:
+            has_learned: the network did before this run, so that neither concepts nor forms come step by step.
+            base: the trained base model, for an upsampler that is to see such pictures as it will get.
+        """
         self.vocabulary, self.tokenizer, self.plan = vocabulary, tokenizer, plan
         self.rng = random.Random(seed)
+        self.has_learned, self.base = has_learned, base
 
     def captioned(self, done: float) -> tuple[Tensor, Tensor, Tensor]:
         """Pictures (N, 3, side, side) in [-1, 1], tokens (N, L) and mask (N, L), with that share of the plan done."""
-        known = self.vocabulary.concepts[: concepts_at(done, len(self.vocabulary.concepts))]
-        vocabulary, mix = replace(self.vocabulary, concepts=known), mix_at(done)
+        shown = len(self.vocabulary.concepts) if self.has_learned else concepts_at(done, len(self.vocabulary.concepts))
+        vocabulary = replace(self.vocabulary, concepts=self.vocabulary.concepts[:shown])
+        mix = mix_at(done, self.has_learned)
         pictures, tokens, masks = [], [], []
         for _ in range(self.plan.batch_size):
             scene = self._scene(vocabulary, mix)
@@ -108,25 +138,53 @@ class Batches:
         return to_signed(np.stack(pictures)), torch.tensor(tokens), torch.tensor(masks)
 
     def crops(self) -> tuple[Tensor, Tensor]:
-        """Crops (N, 3, side, side) of 256x256 pictures and their low_res (N, 3, side/4, side/4), both in [-1, 1].
+        """Crops (N, 3, side, side) of 256x256 pictures and their low_res (N, 3, side/4, side/4), both about [-1, 1].
 
-        low_res is sometimes softened and noised, as the base model's pictures are never perfect.
+        The base model's pictures are never perfect. So low_res is sometimes softened and noised, and mostly painted
+        again by the base model, if there is one.
         """
-        side = self.plan.side
-        crops = np.empty((self.plan.batch_size, side, side, 3), np.uint8)
-        for start in range(0, self.plan.batch_size, 4):  # four crops of each picture
-            scene = self._scene(self.vocabulary, mix_at(1.0))
-            picture = render(scene, self.vocabulary, 256, self.rng)
-            for row in range(start, min(start + 4, self.plan.batch_size)):
-                top, left = (4 * self.rng.randrange((256 - side) // 4 + 1) for _ in range(2))
-                crops[row] = picture[top : top + side, left : left + side]
-        pictures = to_signed(crops)
-        low_res = F.avg_pool2d(pictures, 4)
-        if self.rng.random() < 0.5:
-            softened = F.avg_pool2d(F.pad(low_res, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
-            low_res = torch.lerp(low_res, softened, self.rng.random() * 0.7)
-        noise = np.random.default_rng(self.rng.getrandbits(32)).standard_normal(low_res.shape, np.float32)
-        return pictures, low_res + torch.from_numpy(noise) * self.rng.random() * 0.06
+        side, mix = self.plan.side, mix_at(1.0)
+        scenes = [self._scene(self.vocabulary, mix) for _ in range(0, self.plan.batch_size, CROPS_PER_PICTURE)]
+        whole = to_signed(np.stack([render(scene, self.vocabulary, 256, self.rng) for scene in scenes]))
+        whole_low_res = F.avg_pool2d(whole, 4)
+        if self.base and self.rng.random() < REPAINTED:
+            whole_low_res = self._repainted(self.base, whole_low_res, scenes)
+        elif self.rng.random() < 0.5:
+            softened = F.avg_pool2d(F.pad(whole_low_res, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
+            whole_low_res = torch.lerp(whole_low_res, softened, self.rng.random() * 0.7)
+        pictures, low_res = [], []
+        for row in range(self.plan.batch_size):
+            top, left = (self.rng.randrange((256 - side) // 4 + 1) for _ in range(2))  # of low_res
+            window = slice(top, top + side // 4), slice(left, left + side // 4)
+            low_res.append(whole_low_res[row // CROPS_PER_PICTURE, :, *window])
+            window = slice(4 * top, 4 * top + side), slice(4 * left, 4 * left + side)
+            pictures.append(whole[row // CROPS_PER_PICTURE, :, *window])
+        noise = self._noise((self.plan.batch_size, 3, side // 4, side // 4)) * self.rng.random() * 0.06
+        return torch.stack(pictures), torch.stack(low_res) + noise
+
+    def _repainted(self, base: UNet, pictures: Tensor, scenes: Sequence[Scene]) -> Tensor:
+        """Pictures as the base model draws them, starting from noised true ones (SDEdit, Meng et al. 2021)."""
+        device = base.out_conv.weight.device
+        first = self.rng.uniform(*REPAINTED_FROM)
+        number = 1 + int(first // 100)
+        schedule = base.config.noise_schedule
+        steps = steps_at(schedule, (first * (step + 1) / number for step in range(number)))
+        captions = [scene.caption() for scene in scenes] + [""] * len(scenes)
+        tokens, masks = zip(*map(self.tokenizer.encode, captions), strict=True)
+
+        def predict(x_t: Tensor, t: float) -> Prediction:
+            output, variance_mix = base(x_t, torch.full((len(x_t),), t, device=device), text).float().chunk(2, dim=1)
+            return Prediction(as_eps(output, x_t, alpha_bar_at(alpha_bars(schedule), t), base.config), variance_mix)
+
+        with torch.autocast(device.type, torch.bfloat16), torch.inference_mode():
+            text = base.encode_text(torch.tensor(tokens, device=device), torch.tensor(masks, device=device))
+            alpha_bar = steps[0].alpha_bar
+            x_t = math.sqrt(alpha_bar) * pictures + math.sqrt(1 - alpha_bar) * self._noise(pictures.shape)
+            model = with_guidance(predict, torch.full((len(pictures),), REPAINTED_GUIDANCE))
+            return sample_ddim(model, SamplingRun(noise=x_t.to(device), steps=steps)).to(pictures.device)
+
+    def _noise(self, shape: tuple[int, ...]) -> Tensor:
+        return torch.from_numpy(np.random.default_rng(self.rng.getrandbits(32)).standard_normal(shape, np.float32))
 
     def _scene(self, vocabulary: Vocabulary, mix: Mix) -> Scene:
         """A scene that the evaluation does not keep for itself."""
@@ -163,25 +221,54 @@ def optimizers(network: UNet, plan: Plan) -> list[torch.optim.Optimizer]:
     return both
 
 
+def start_from(weights: Path, network: UNet, words: Sequence[str]) -> None:
+    """Give a new network the exported weights of an earlier one; words that the earlier one lacks stay random.
+
+    Raises:
+        CheckpointError: the weights are missing or broken.
+    """
+    metadata = read_metadata(weights)
+    earlier = load_unet(weights, UNetConfig.from_json(metadata["config"]), torch.float32).state_dict()
+    if network.config.text:
+        table = network.text.token_embedding.weight.detach().clone()
+        rows = {word: row for row, word in enumerate(json.loads(metadata["words"]), FIRST_WORD_ID)}
+        table[:FIRST_WORD_ID] = earlier["text.token_embedding.weight"][:FIRST_WORD_ID]
+        for row, word in enumerate(words, FIRST_WORD_ID):
+            if word in rows:
+                table[row] = earlier["text.token_embedding.weight"][rows[word]]
+        earlier["text.token_embedding.weight"] = table
+    network.load_state_dict(earlier)
+
+
 class Training:
     """A network, its average, its optimisers and how far it got."""
 
-    def __init__(self, network: UNet, plan: Plan, checkpoint: Path, words: list[str]) -> None:
+    def __init__(
+        self, network: UNet, plan: Plan, checkpoint: Path, words: list[str], earlier: Path | None = None
+    ) -> None:
+        """Go on from the checkpoint if there is one, else from an earlier model's exported weights if given."""
         self.network, self.plan, self.checkpoint, self.words = network, plan, checkpoint, words
+        self.steps, self.minutes = 0, 0.0
+        self.before = {"steps": 0, "minutes": 0}  # what the earlier model's training took
+        self.held_out = True  # whether every step so far left out what is_held_out says
+        if earlier and not checkpoint.exists():
+            start_from(earlier, network, words)
+            metadata = read_metadata(earlier)
+            self.before = {name: int(metadata[name]) for name in self.before}
+            self.held_out = json.loads(metadata["held_out"])
         self.average = copy.deepcopy(network).eval().requires_grad_(False)
         self.optimizers = optimizers(network, plan)
-        self.steps, self.minutes = 0, 0.0
-        self.held_out = True  # whether every step so far left out what is_held_out says
         if checkpoint.exists():
             state = torch.load(checkpoint, weights_only=True)
             if state["words"] != words:
-                raise ValueError(f"{checkpoint} was trained on other words than the concept table has now")
+                raise CheckpointError(f"{checkpoint} was trained on other words than the concept table has now")
             network.load_state_dict(state["network"])
             self.average.load_state_dict(state["average"])
             for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
                 optimizer.load_state_dict(saved)
             self.steps, self.minutes = state["steps"], state["minutes"]
-            self.held_out = state.get("held_out", False)
+            self.held_out = state["held_out"]
+            self.before = state["before"]
 
     def update(self, loss: Tensor) -> None:
         """One step of the optimiser and of the average; the learning rate rises, stays, and falls in the last 45%."""
@@ -208,10 +295,25 @@ class Training:
             "minutes": self.minutes,
             "words": self.words,
             "held_out": self.held_out,
+            "before": self.before,
         }
         temporary = self.checkpoint.with_suffix(".new")
         torch.save(state, temporary)
         temporary.replace(self.checkpoint)
+
+
+def trained_base(checkpoint: Path, words: Sequence[str]) -> UNet:
+    """The averaged base model of a checkpoint, for the upsampler's pictures."""
+    if not checkpoint.exists():
+        raise CheckpointError(
+            f"{checkpoint} is missing: the upsampler learns from the base model's pictures, train that first"
+        )
+    state = torch.load(checkpoint, weights_only=True)
+    if state["words"] != words:
+        raise CheckpointError(f"{checkpoint} was trained on other words than the concept table has now")
+    base = UNet(base_config(len(words)))
+    base.load_state_dict(state["average"])
+    return base.eval().requires_grad_(False)
 
 
 def draw_timesteps(plan: Plan, generator: torch.Generator) -> Tensor:
@@ -267,9 +369,9 @@ def export(checkpoint: Path, weights: Path, config: UNetConfig, concepts: list[s
         "config": config.to_json(),
         "words": json.dumps(state["words"]),
         "concepts": json.dumps(concepts),
-        "steps": str(state["steps"]),
-        "minutes": f"{state['minutes']:.0f}",
-        "held_out": json.dumps(state.get("held_out", False)),
+        "steps": str(state["before"]["steps"] + state["steps"]),
+        "minutes": f"{state['before']['minutes'] + state['minutes']:.0f}",
+        "held_out": json.dumps(state["held_out"]),
     }
     weights.parent.mkdir(parents=True, exist_ok=True)
     write_weights(weights, state["average"], metadata)

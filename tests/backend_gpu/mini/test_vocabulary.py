@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from backend_gpu.errors import ConceptTableError
 from backend_gpu.glide.tokenizer import WordTokenizer
 from backend_gpu.mini.training.scenes import PAIR_POSITIONS, PLACES, Mix, Scene, glyph_image, mean_colour, random_scene
 from backend_gpu.mini.training.train import TEXT_CONTEXT
@@ -106,3 +107,37 @@ def test_only_yes_makes_a_concept_tintable(tmp_path: Path) -> None:
         Concept("🐕", "dog", "dogs", colour="", is_tintable=True),
         Concept("🍎", "apple", "apples", colour="red", is_tintable=False),
     )
+
+
+HEADER = "glyph\tenglish\tplural\tcolour\ttint\tjapanese"
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ([], "needs a first line with colour, english, glyph"),
+        (["glyph\tenglish", "🐕\tdog"], "needs a first line"),
+        ([HEADER, "🐕\tdog\tdogs"], "line 2: a column is missing"),
+        ([HEADER, "🐕\tdog\tdogs\t\t\t犬", "🐈\tCat\tcats\t\t\t猫"], "line 3: english is 'Cat', must be lower-case"),
+        ([HEADER, "🐕\tdog\tdogs\tmauve\t\t犬"], "line 2: the colour is 'mauve', must be empty or of red, blue"),
+        ([HEADER, "dog.png\tdog\tdogs\t\t\t犬"], r"line 2: there is no picture .*dog\.png"),
+        ([HEADER, *["🐕\tdog\tdogs\t\t\t犬"] * 2], "has a concept twice: dog"),
+    ],
+)
+def test_a_table_that_cannot_be_learned_from_names_its_fault(tmp_path: Path, lines: list[str], message: str) -> None:
+    table = tmp_path / "my.tsv"
+    table.write_text("\n".join(lines), encoding="utf-8")
+    with pytest.raises(ConceptTableError, match=message):
+        load_vocabulary(table)
+
+
+def test_a_table_that_is_not_there_is_said_to_be_missing(tmp_path: Path) -> None:
+    with pytest.raises(ConceptTableError, match=r"can't read the concepts in .*my\.tsv: .*No such file"):
+        load_vocabulary(tmp_path / "my.tsv")
+
+
+def test_pictures_lie_beside_their_table(tmp_path: Path) -> None:
+    (tmp_path / "dog.png").write_bytes(b"")
+    (tmp_path / "my.tsv").write_text(f"{HEADER}\ndog.png\tdog\tdogs\t\t\t犬", encoding="utf-8")
+    (dog,) = load_vocabulary(tmp_path / "my.tsv").concepts
+    assert dog.glyph == str(tmp_path / "dog.png")

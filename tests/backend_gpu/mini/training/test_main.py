@@ -34,7 +34,7 @@ class Commands:
         """Take one step."""
         threads = torch.get_num_threads()
         self.run(
-            "train", network, f"--folder={self.checkpoints}", "--concepts=12", f"--threads={threads}", "--minutes=1e-9"
+            "train", network, f"--folder={self.checkpoints}", "--rows=12", f"--threads={threads}", "--minutes=1e-9"
         )
 
 
@@ -53,7 +53,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
         command_line.train("base")
         command_line.train("upsampler")
         command_line.run(
-            "export", f"--folder={command_line.checkpoints}", f"--weights={command_line.weights}", "--concepts=12"
+            "export", f"--folder={command_line.checkpoints}", f"--weights={command_line.weights}", "--rows=12"
         )
         yield command_line
 
@@ -70,7 +70,7 @@ def test_training_and_export_make_a_model_that_knows_what_it_was_trained_on(made
 def test_the_evaluation_goes_into_a_file_and_the_card(made: Commands, tmp_path: Path) -> None:
     copied = Path(shutil.copy(card.CARD, tmp_path))
     made.patch.setattr(commands, "CARD", copied)
-    made.run("evaluate", f"--weights={made.weights}", f"--out={tmp_path}", "--per-form=2", "--steps=1", "--card")
+    made.run("evaluate", f"--weights={made.weights}", f"--folder={tmp_path}", "--per-form=2", "--steps=1", "--card")
     report = json.loads((tmp_path / "evaluation.json").read_text(encoding="utf-8"))
     assert report["command"] == (
         "python -m backend_gpu.mini.training evaluate --per-form 2 --steps 1 --guidance 3 --sampler dpmpp_2m"

@@ -2,12 +2,14 @@ import colorsys
 import random
 import zlib
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from backend_gpu.errors import ConceptTableError
 from backend_gpu.mini.training.scenes import (
     HELD_OUT_ONE_IN,
     Image8,
@@ -15,6 +17,7 @@ from backend_gpu.mini.training.scenes import (
     Scene,
     draw_place,
     draw_plain,
+    emoji_font,
     glyph_image,
     is_held_out,
     random_scene,
@@ -263,8 +266,40 @@ def test_an_unknown_style_is_refused() -> None:
 
 
 def test_a_character_without_an_emoji_is_refused() -> None:
-    with pytest.raises(ValueError, match="no picture for 'あ'"):
+    with pytest.raises(ConceptTableError, match="nothing to see of 'あ'"):
         glyph_image("あ")
+
+
+def test_a_concept_may_be_a_picture_instead_of_an_emoji(tmp_path: Path) -> None:
+    red = Image.new("RGBA", (40, 20), (255, 0, 0, 255))
+    cut_out = Image.new("RGBA", (100, 60), (0, 0, 0, 0))
+    cut_out.paste(red, (50, 30))
+    cut_out.save(tmp_path / "brick.png")
+    square = glyph_image(str(tmp_path / "brick.png"))
+    assert square.size == (40, 40)
+    assert square.getbbox() == (0, 10, 40, 30)
+    red.convert("RGB").save(tmp_path / "photo.jpg", quality=95)
+    brick = Concept(str(tmp_path / "photo.jpg"), "brick", "bricks", colour="red", is_tintable=False)
+    drawn = picture_of(Scene(objects=(brick,), background="blue"))
+    assert drawn[32, 32, 0] > 200 > drawn[32, 32, 2]
+    assert drawn[2, 2, 2] > 150 > drawn[2, 2, 0]
+
+
+def test_a_font_of_ones_own_draws_the_emoji(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    font = Path(str(emoji_font().path))
+    monkeypatch.setenv("MINI_FONT", str(font))
+    assert emoji_font.__wrapped__().path == str(font)
+    (tmp_path / "broken.ttf").write_bytes(b"no font")
+    monkeypatch.setenv("MINI_FONT", str(tmp_path / "broken.ttf"))
+    with pytest.raises(ConceptTableError, match=r"broken\.ttf is no font"):
+        emoji_font.__wrapped__()
+
+
+def test_a_lone_concept_without_colours_is_drawn_alone_and_in_numbers() -> None:
+    alone = replace(VOCABULARY, concepts=(replace(DOLPHIN, is_tintable=False),))
+    rng = random.Random(0)
+    scenes = [random_scene(alone, EVEN_MIX, rng) for _ in range(50)]
+    assert not any(scene.tint or scene.relation for scene in scenes)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from backend_gpu.glide.checkpoint import load_unet, read_metadata
+from backend_gpu.errors import CheckpointError
+from backend_gpu.glide.checkpoint import load_unet, read_metadata, write_weights
 from backend_gpu.glide.config import TextConfig, UNetConfig
 from backend_gpu.glide.schedule import alpha_bars
 from backend_gpu.glide.tokenizer import FIRST_WORD_ID, WordTokenizer
@@ -151,7 +152,7 @@ def test_a_finished_run_is_not_trained_any_further(tmp_path: Path) -> None:
 def test_a_checkpoint_of_other_words_is_refused(tmp_path: Path) -> None:
     checkpoint = tmp_path / "base.pt"
     started(checkpoint).save()
-    with pytest.raises(ValueError, match=r"base\.pt was trained on other words"):
+    with pytest.raises(CheckpointError, match=r"base\.pt was trained on other words"):
         train.Training(UNet(BASE), PLAN, checkpoint, WORDS[::-1])
 
 
@@ -311,7 +312,7 @@ def test_a_crop_comes_with_itself_at_a_quarter_of_the_size() -> None:
         assert not torch.equal(pictures[0], pictures[1])
         # It is softened and noised, by at most 0.06, but nearer to its own crop than to any other's.
         apart = (F.avg_pool2d(pictures, 4)[:, None] - low_res[None]).abs().mean((2, 3, 4))
-        assert apart.diagonal().max() < 0.12
+        assert apart.diagonal().max() < 0.15
         assert not (apart.diagonal() > apart.min(dim=1).values).any()
 
 
@@ -333,15 +334,72 @@ def test_the_exported_average_tells_how_it_was_made(tmp_path: Path) -> None:
     assert not torch.equal(exported["out_conv.weight"], latest["out_conv.weight"].half().float())
 
 
-def test_a_checkpoint_from_before_captions_were_held_out_says_so_for_good(tmp_path: Path) -> None:
-    checkpoint = tmp_path / "base.pt"
-    started(checkpoint).save()
-    state = torch.load(checkpoint, weights_only=True)
-    del state["held_out"]
-    torch.save(state, checkpoint)
-    started(checkpoint).save()
-    train.export(checkpoint, tmp_path / "base.safetensors", BASE, [])
-    assert read_metadata(tmp_path / "base.safetensors")["held_out"] == "false"
+def exported(weights: Path, words: list[str], config: UNetConfig = BASE) -> UNet:
+    """A model of these words, as an earlier run leaves it: 7 steps in 3 minutes."""
+    torch.manual_seed(1)
+    network = UNet(replace(config, text=config.text and replace(config.text, vocab_size=len(words) + 2)))
+    metadata = {"config": network.config.to_json(), "words": json.dumps(words), "concepts": "[]"}
+    write_weights(weights, network.state_dict(), metadata | {"steps": "7", "minutes": "3", "held_out": "false"})
+    return network
+
+
+def test_a_run_can_start_from_an_earlier_model_whose_words_keep_their_vectors(tmp_path: Path) -> None:
+    words = [word for word in reversed(WORDS) if word != "dog"] + ["unheard-of"]
+    earlier = exported(tmp_path / "base.safetensors", words)
+    training = train.Training(UNet(BASE), PLAN, tmp_path / "base.pt", WORDS, tmp_path / "base.safetensors")
+    old, new = (unet.state_dict() for unet in (earlier, training.network))
+    for name in old.keys() - {"text.token_embedding.weight"}:
+        assert torch.equal(new[name], old[name].half().float()), name
+    vectors, before = (state["text.token_embedding.weight"] for state in (new, old))
+    assert torch.equal(vectors[:FIRST_WORD_ID], before[:FIRST_WORD_ID].half().float())
+    for row, word in enumerate(WORDS, FIRST_WORD_ID):
+        if word != "dog":
+            assert torch.equal(vectors[row], before[words.index(word) + FIRST_WORD_ID].half().float()), word
+    assert_same_weights(training.average, training.network)
+
+
+def test_what_started_from_an_earlier_model_counts_its_training_too(tmp_path: Path) -> None:
+    exported(tmp_path / "base.safetensors", WORDS)
+    for _ in range(2):  # the second goes on from the checkpoint
+        training = train.Training(UNet(BASE), PLAN, tmp_path / "base.pt", WORDS, tmp_path / "base.safetensors")
+        training.update(any_loss(training.network))
+        training.minutes += 4
+        training.save()
+    train.export(tmp_path / "base.pt", tmp_path / "new.safetensors", BASE, [])
+    metadata = read_metadata(tmp_path / "new.safetensors")
+    assert (metadata["steps"], metadata["minutes"], metadata["held_out"]) == ("9", "11", "false")
+
+
+def test_what_has_learned_before_sees_all_concepts_and_pairs_at_once() -> None:
+    plan = replace(PLAN, batch_size=300)
+    seen = list(captions(train.Batches(VOCABULARY, TOKENIZER, plan, seed=0, has_learned=True), 1, done=0.0))
+    assert all(any(concept.english in caption for caption in seen) for concept in VOCABULARY.concepts)
+    assert any(" left of " in caption for caption in seen)
+
+
+def test_an_upsampler_sees_what_the_base_model_makes_of_the_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train, "REPAINTED", 1.0)
+    monkeypatch.setattr(train, "base_config", lambda _: replace(BASE, image_size=64, patch_size=16))
+    training = started(tmp_path / "base.pt", config=train.base_config(len(WORDS)))
+    training.save()
+    base = train.trained_base(tmp_path / "base.pt", WORDS)
+    assert_same_weights(base, training.average)
+    plan = replace(PLAN, batch_size=6, side=32)
+    plain, repainted = (train.Batches(VOCABULARY, TOKENIZER, plan, seed=2, base=base) for base in (None, base))
+    (pictures, low_res), (same_scenes, painted) = plain.crops(), repainted.crops()
+    assert painted.shape == low_res.shape == (6, 3, 8, 8)
+    assert (F.avg_pool2d(same_scenes, 4) - painted).abs().mean() > 0.2  # an untrained model makes noise of them
+    assert (F.avg_pool2d(pictures, 4) - low_res).abs().mean() < 0.1
+
+
+def test_an_upsampler_without_a_base_model_of_its_words_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="train that first"):
+        train.trained_base(tmp_path / "base.pt", WORDS)
+    started(tmp_path / "base.pt").save()
+    with pytest.raises(CheckpointError, match="other words"):
+        train.trained_base(tmp_path / "base.pt", WORDS[1:])
 
 
 def test_the_networks_that_are_trained_fit_together_and_stay_small() -> None:
