@@ -27,10 +27,10 @@ endif
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run image image-arguments test test-crash test-terraform deploy destroy lint check bench mini-train mini-eval mini-grid constraints clean
+.PHONY: help run image image-arguments docker-up test test-crash test-terraform test-containers deploy destroy lint check bench mini-train mini-eval mini-grid constraints clean
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 run: $(RUNTIME) ## backend and page on this machine, until Ctrl-C [FRONTEND_PORT=8501] [BACKEND_PORT=8000]
 	@$(PYTHON) -m frontend_streamlit --with-backend
@@ -43,6 +43,17 @@ image: image-arguments $(RUNTIME) ## one picture: PROMPT="…" OUT=apple.png [SE
 image-arguments: # before anything is installed
 	@[ -n "$$PROMPT" ] && [ -n "$$OUT" ] || { echo 'make image needs PROMPT and OUT: $(EXAMPLE)' >&2; exit 2; }
 
+COMPOSE := docker compose --file docker/compose.yaml
+
+docker-up: ## both in containers, with docker compose [GPU=1] [MODEL=mini] [FRONTEND_PORT=8501] [BACKEND_PORT=8000]
+	@command -v docker >/dev/null || { echo 'docker is missing: install Docker, with its compose plugin' >&2; exit 2; }
+	@docker compose version >/dev/null 2>&1 || { echo 'docker has no compose: install its plugin' >&2; exit 2; }
+	@docker info >/dev/null 2>&1 || { echo 'docker does not answer: start it, and see that you may use it' >&2; exit 2; }
+	@REVISION="$$(git rev-parse --short=12 HEAD 2>/dev/null)" \
+	  $(COMPOSE) $(if $(filter 1,$(GPU)),--file docker/compose.gpu.yaml )up --build --detach --wait \
+	  || { echo 'it did not start: the lines above say why, or $(COMPOSE) logs' >&2; exit 2; }
+	@printf '\n  言絵 is ready: http://127.0.0.1:%s\n  $(COMPOSE) down stops it.\n\n' "$${FRONTEND_PORT:-8501}"
+
 test: $(DEV) ## every test this machine can run; names what it skips [ARGS="-k unet"]
 	@$(PYTHON) -m pytest $(ARGS)
 
@@ -51,6 +62,9 @@ test-crash: $(DEV) ## the tests that kill the service again and again [ARGS=…]
 
 test-terraform: $(DEV) ## the tests about the cloud: Terraform, boot, deploy command [ARGS=…]
 	@TERRAFORM_TESTS=1 $(PYTHON) -m pytest tests/terraform tests/boot $(ARGS)
+
+test-containers: $(DEV) ## the tests about images and containers, with a container engine [ARGS=…]
+	@CONTAINER_TESTS=1 $(PYTHON) -m pytest tests/containers $(ARGS)
 
 lint: $(DEV) ## ruff, mypy strict, terraform fmt
 	@$(PYTHON) -m ruff check --quiet .

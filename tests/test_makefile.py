@@ -8,9 +8,11 @@ ROOT = Path(__file__).parents[1]
 TARGETS = {
     "run",
     "image",
+    "docker-up",
     "test",
     "test-crash",
     "test-terraform",
+    "test-containers",
     "deploy",
     "destroy",
     "lint",

@@ -1,0 +1,86 @@
+"""The images as the Dockerfiles make them, and the containers as compose starts them; needs a container engine.
+
+Settings, from the environment: TORCH_INDEX as in docker/backend.Dockerfile; CONTAINER_BUILD_NETWORK is the network that
+builds use (`host` where only the machine itself reaches the package index).
+"""
+
+import json
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.containers.stack import BUILD_TIMEOUT_S, ROOT, Stack, docker, image_of
+
+
+@pytest.fixture(scope="session")
+def build_network() -> str:
+    """The network that builds use."""
+    return os.environ.get("CONTAINER_BUILD_NETWORK", "default")
+
+
+@pytest.fixture(scope="session")
+def built(build_network: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """Both images, nothing of it running yet; removed in the end, the layers stay in the engine's cache."""
+    services = {
+        service: {"image": image_of(service), "build": {"network": build_network}} for service in ("backend", "page")
+    }
+    override = tmp_path_factory.mktemp("compose") / "override.yaml"
+    override.write_text(json.dumps({"services": services}), encoding="utf-8")  # JSON is YAML
+    stack = Stack(override, free_ports("backend", "page"))
+    stack.compose("build", timeout_s=BUILD_TIMEOUT_S)
+    yield stack
+    stack.compose("down", "--volumes", "--rmi=all")
+
+
+@pytest.fixture(scope="session")
+def stack(built: Stack) -> Stack:
+    """Both containers, running."""
+    built.start()
+    return built
+
+
+@pytest.fixture(scope="session")
+def glide_image(build_network: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The backend with MODEL=glide, from checkpoints that have every tensor of the published ones, all zeros."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    write_checkpoints(folder)
+    image = image_of("glide")
+    done = docker(
+        "buildx",
+        "build",
+        "--load",
+        f"--network={build_network}",
+        f"--build-context=checkpoints={folder}",
+        "--build-arg=MODEL=glide",
+        f"--build-arg=TORCH_INDEX={os.environ.get('TORCH_INDEX', '')}",
+        "--file=docker/backend.Dockerfile",
+        f"--tag={image}",
+        ".",
+        timeout_s=BUILD_TIMEOUT_S,
+    )
+    assert done.returncode == 0, done.stderr
+    yield image
+    docker("image", "rm", image)
+
+
+def write_checkpoints(folder: Path) -> None:
+    """Files of the full size that take a few kilobytes: each tensor is one zero, seen everywhere."""
+    import gzip
+
+    import torch
+
+    keys = json.loads(gzip.decompress((ROOT / "tests/data/glide_keys.json.gz").read_bytes()))
+    for kind in ("base", "upsample"):
+        weights = {name: torch.zeros(()).expand(shape) for name, shape in keys[kind].items()}
+        torch.save(weights, folder / f"{kind}.pt")
+
+
+def free_ports(*names: str) -> dict[str, int]:
+    listeners = {name: socket.create_server(("127.0.0.1", 0)) for name in names}
+    ports = {name: listener.getsockname()[1] for name, listener in listeners.items()}
+    for listener in listeners.values():
+        listener.close()
+    return ports
