@@ -36,25 +36,14 @@ def clip(x_start: Tensor) -> Tensor:
     return x_start.clamp(-1, 1)
 
 
-def dynamic_thresholding(quantile: float = 0.995) -> Constrain:
-    """Clip each picture at this quantile of its magnitudes, if over 1, and scale it back (Saharia et al. 2022, 2.3)."""
-
-    def constrain(x_start: Tensor) -> Tensor:
-        limit = torch.quantile(x_start.abs().flatten(1), quantile, dim=1).clamp(min=1)[:, None, None, None]
-        return x_start.clamp(-limit, limit) / limit
-
-    return constrain
-
-
-def keeping_known(known: Tensor, mask: Tensor, constrain: Constrain = clip) -> Constrain:
-    """For inpainting: constrain, then overwrite with the known pixels, so that no thresholding changes them.
+def keeping_known(known: Tensor, mask: Tensor) -> Constrain:
+    """For inpainting: clip, then overwrite with the known pixels.
 
     Args:
         known: pictures in [-1, 1], (N, C, H, W).
         mask: (N, 1, H, W), 1 = keep the known pixel.
-        constrain: applied to the rest.
     """
-    return lambda x_start: constrain(x_start) * (1 - mask) + known * mask
+    return lambda x_start: clip(x_start) * (1 - mask) + known * mask
 
 
 @dataclass(frozen=True, kw_only=True)

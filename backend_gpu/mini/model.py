@@ -13,6 +13,7 @@ from backend_gpu.glide.tokenizer import WordTokenizer
 from backend_gpu.glide.unet import UNet
 
 WEIGHTS = Path(__file__).parent / "weights"
+STEPS, UPSAMPLE_STEPS, GUIDANCE_SCALE = 20, 4, 2.5  # what docs/samplers.md found best
 DTYPE = torch.float32  # of the computation; the files are half precision
 
 

@@ -16,16 +16,19 @@ import torch
 from backend_gpu.errors import BackendError
 from backend_gpu.glide.checkpoint import read_metadata
 from backend_gpu.glide.config import SamplerName
-from backend_gpu.glide.pipeline import Picture, Sampling
+from backend_gpu.glide.pipeline import Sampling
 from backend_gpu.glide.tokenizer import WordTokenizer
 from backend_gpu.glide.unet import UNet
-from backend_gpu.mini.model import WEIGHTS, open_mini, trained_concepts
+from backend_gpu.mini.model import GUIDANCE_SCALE, STEPS, UPSAMPLE_STEPS, WEIGHTS, open_mini, trained_concepts
 from backend_gpu.mini.training import train
-from backend_gpu.mini.training.card import CARD, write_card
-from backend_gpu.mini.training.classifier import CLEAN_CROPS, Recipe, clean_accuracy, open_classifier
-from backend_gpu.mini.training.evaluate import SEED, evaluate, model_painter
+from backend_gpu.mini.training.card import CARD, with_section, write_card
+from backend_gpu.mini.training.classifier import CLEAN_CROPS, CropClassifier, Recipe, clean_accuracy, open_classifier
+from backend_gpu.mini.training.evaluate import SEED, Judge, evaluate, model_painter
 from backend_gpu.mini.training.grid import draw_grid
+from backend_gpu.mini.training.study import FORMS, Setting, draw_sheet, study, table
 from backend_gpu.mini.vocabulary import CONCEPTS, Vocabulary, load_vocabulary
+
+STUDY = Path(__file__).parents[3] / "docs" / "samplers.md"
 
 
 def main() -> None:
@@ -57,6 +60,12 @@ def main() -> None:
     add_sampling_options(command)
     command.add_argument("--out", type=Path, default=Path("out/mini/grid.png"), help="the picture's path")
     command.set_defaults(run=draw_prompts)
+    command = commands.add_parser("study", help="compare samplers, steps and guidance; writes docs/samplers.*")
+    add_table_options(command)
+    add_sampling_options(command)
+    command.add_argument("--per-form", type=int, default=48, help="pictures of each form of the grammar")
+    command.add_argument("--out", type=Path, default=STUDY, help="the document that gets the table, beside its picture")
+    command.set_defaults(run=study_samplers)
     options = parser.parse_args()
     try:
         options.run(options)
@@ -78,10 +87,10 @@ def learned_vocabulary(options: argparse.Namespace) -> Vocabulary:
 
 
 def add_sampling_options(command: argparse.ArgumentParser) -> None:
-    """The options of every command that makes pictures; their defaults are the pipeline's."""
+    """The options of every command that makes pictures; their defaults are the service's."""
     command.add_argument("--weights", type=Path, default=WEIGHTS, help="where the weights lie")
-    command.add_argument("--steps", type=int, default=Sampling.steps)
-    command.add_argument("--guidance", type=float, default=Picture.guidance_scale)
+    command.add_argument("--steps", type=int, default=STEPS)
+    command.add_argument("--guidance", type=float, default=GUIDANCE_SCALE)
     command.add_argument("--sampler", choices=get_args(SamplerName), default=Sampling.sampler)
 
 
@@ -123,11 +132,16 @@ def export_weights(options: argparse.Namespace) -> None:
         print(f"{weights}: {weights.stat().st_size / 1e6:.1f} MB")
 
 
-def evaluate_weights(options: argparse.Namespace) -> None:
-    """Score the weights, write the figures and print them in short."""
+def instruments(options: argparse.Namespace) -> tuple[Vocabulary, CropClassifier]:
+    """The concepts that the weights were trained on, and a classifier that knows them."""
     whole, known = learned_vocabulary(options), set(trained_concepts(options.weights))
     vocabulary = replace(whole, concepts=tuple(concept for concept in whole.concepts if concept.english in known))
-    classifier = open_classifier(options.folder / "classifier.pt", vocabulary, Recipe())
+    return vocabulary, open_classifier(options.folder / "classifier.pt", vocabulary, Recipe())
+
+
+def evaluate_weights(options: argparse.Namespace) -> None:
+    """Score the weights, write the figures and print them in short."""
+    vocabulary, classifier = instruments(options)
     top_1, top_5 = clean_accuracy(classifier, vocabulary)
     print(f"the classifier on clean renders: top-1 {top_1:.1%}, top-5 {top_5:.1%}")
     sampling = Sampling(sampler=options.sampler, steps=options.steps, upscale=False)
@@ -165,11 +179,24 @@ def evaluate_weights(options: argparse.Namespace) -> None:
 
 def draw_prompts(options: argparse.Namespace) -> None:
     """Draw the grid of prompts."""
-    sampling = Sampling(sampler=options.sampler, steps=options.steps)
+    sampling = Sampling(sampler=options.sampler, steps=options.steps, upsample_steps=UPSAMPLE_STEPS)
     grid = draw_grid(open_mini(options.weights), sampling, options.guidance)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     grid.save(options.out, optimize=True)
     print(f"{options.out}: {grid.width}x{grid.height}")
+
+
+def study_samplers(options: argparse.Namespace) -> None:
+    """Compare the sampler's settings; their table and pictures go into a document."""
+    default = Setting(sampler=options.sampler, steps=options.steps, guidance_scale=options.guidance)
+    pipeline = open_mini(options.weights)
+    results = study(pipeline, Judge(*instruments(options)), default, options.per_form)
+    command = f"python -m backend_gpu.mini.training study --per-form {options.per_form}"
+    body = [f"`{command}`, {len(FORMS) * options.per_form} pictures for each line.", "", *table(results)]
+    text = with_section(options.out.read_text(encoding="utf-8"), "table", "study", body)
+    options.out.write_text(text, encoding="utf-8")
+    draw_sheet(pipeline, default, UPSAMPLE_STEPS).save(options.out.with_suffix(".png"), optimize=True)
+    print("\n".join(body))
 
 
 if __name__ == "__main__":

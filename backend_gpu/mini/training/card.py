@@ -1,6 +1,6 @@
 """The model's card: everything in it that was measured is written from the evaluation's file, between markers."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +28,22 @@ def write_card(card: Path, report: Mapping[str, Any]) -> None:
         ("evaluation", evaluation_lines(report)),
         ("concepts", concept_lines(report)),
     ):
-        begin, end = f"<!-- {section}: begin, written by evaluate --card -->", f"<!-- {section}: end -->"
-        before, found_begin, rest = text.partition(begin)
-        _, found_end, after = rest.partition(end)
-        if not found_begin or not found_end:
-            raise ValueError(f"{card} has no place for its {section}: {begin} ... {end}")
-        text = before + "\n".join([begin, *body, end]) + after
+        text = with_section(text, section, "evaluate --card", body)
     card.write_text(text, encoding="utf-8")
+
+
+def with_section(text: str, section: str, command: str, body: Sequence[str]) -> str:
+    """A document with these lines between the two markers of a section.
+
+    Raises:
+        ValueError: the document lacks the markers.
+    """
+    begin, end = f"<!-- {section}: begin, written by {command} -->", f"<!-- {section}: end -->"
+    before, found_begin, rest = text.partition(begin)
+    _, found_end, after = rest.partition(end)
+    if not found_begin or not found_end:
+        raise ValueError(f"there is no place for the {section}: {begin} ... {end}")
+    return before + "\n".join([begin, *body, end]) + after
 
 
 def weights_lines(report: Mapping[str, Any]) -> list[str]:

@@ -126,7 +126,7 @@ def test_new_figures_replace_the_old_ones(card: Path) -> None:
 def test_a_card_without_a_marker_is_refused_and_left_as_it_is(section: str, which: int, card: Path) -> None:
     text = card.read_text(encoding="utf-8").replace(markers(section)[which], "")
     card.write_text(text, encoding="utf-8")
-    with pytest.raises(ValueError, match=f"no place for its {section}"):
+    with pytest.raises(ValueError, match=f"no place for the {section}"):
         write_card(card, report())
     assert card.read_text(encoding="utf-8") == text
 

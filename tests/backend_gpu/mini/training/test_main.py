@@ -73,7 +73,7 @@ def test_the_evaluation_goes_into_a_file_and_the_card(made: Commands, tmp_path: 
     made.run("evaluate", f"--weights={made.weights}", f"--folder={tmp_path}", "--per-form=2", "--steps=1", "--card")
     report = json.loads((tmp_path / "evaluation.json").read_text(encoding="utf-8"))
     assert report["command"] == (
-        "python -m backend_gpu.mini.training evaluate --per-form 2 --steps 1 --guidance 3 --sampler dpmpp_2m"
+        "python -m backend_gpu.mini.training evaluate --per-form 2 --steps 1 --guidance 2.5 --sampler dpmpp_2m"
     )
     assert report["weights"] == {"steps": 1, "pictures_seen": 2, "minutes": 0, "held_out": True}
     assert set(report["scores"]["forms"]) == set(evaluate.GATES)
