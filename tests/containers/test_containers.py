@@ -149,7 +149,7 @@ def test_it_runs_as_nobody_special_and_can_write_its_data_alone(stack: Stack, se
 
 
 def test_both_end_in_good_order_on_sigterm(stack: Stack) -> None:
-    job_id = submit(stack, steps=250, upscale=False, seed=8)
+    job_id = submit(stack, steps=100, upscale=False, seed=8)
     wait_for(stack, job_id, "running")
     started_at = time.monotonic()
     stack.compose("stop")
