@@ -8,7 +8,7 @@ import streamlit as st
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # Streamlit runs this file by its path
 
-from frontend_streamlit import components, gallery_view, gpu_panel, identity, job_cards
+from frontend_streamlit import browser, components, gallery_view, gpu_panel, identity, job_cards
 from frontend_streamlit.backend_client import BackendError, Status
 from frontend_streamlit.clients import Clients, make_clients
 from frontend_streamlit.session import Session
@@ -44,6 +44,11 @@ def account_owner(settings: Settings) -> str | None:
             if st.button(JAPANESE.sign_in, type="primary"):
                 st.login()
             st.stop()
+        if not identity.is_allowed(st.user, settings.allowed_emails):
+            st.title("言絵", anchor=False)
+            st.error(JAPANESE.not_on_the_list.format(components.as_text(str(st.user.get("email", "")))))
+            st.button(JAPANESE.sign_out, on_click=st.logout)
+            st.stop()
         return identity.owner_of_account(str(st.user["iss"]), str(st.user["sub"]))
     return None
 
@@ -70,6 +75,8 @@ def show(session: Session, clients: Clients) -> None:
     session.adapt_to(model)
     components.show_header(session, clients, status)
     if st.session_state.view == "gallery":
+        if session.waiting:
+            gpu_panel.show_gpu(session, clients, status)
         gallery_view.show_gallery(session, clients)
     else:
         left, right = st.columns(2)
@@ -84,6 +91,7 @@ def show(session: Session, clients: Clients) -> None:
         job_cards.show_jobs(session, clients)
     if clients.settings.login == "none":
         st.caption(components.texts_of(session).private_link)
+    browser.keep(session, clients)  # last: all that this run has changed
 
 
 main()

@@ -1,6 +1,5 @@
 """The upper part of the page: name, prompt, English, settings, the button; and what all parts share."""
 
-import base64
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,21 +9,24 @@ import streamlit as st
 
 from frontend_streamlit.backend_client import Status
 from frontend_streamlit.clients import Clients
-from frontend_streamlit.session import (
+from frontend_streamlit.kept import (
     GUIDANCE_SCALES,
+    MAX_CHARACTERS,
     MAX_PICTURES,
     MAX_SEED,
-    QUALITY_STEPS,
     SAMPLERS,
     STEPS,
     UPSAMPLE_STEPS,
-    Session,
 )
+from frontend_streamlit.session import QUALITY_STEPS, Session
 from frontend_streamlit.texts import EXAMPLES, LANGUAGES, Texts, sentence_for
 
 logger = logging.getLogger(__name__)
 
-STYLE = "<style>.stMainBlockContainer {padding-top: 2.5rem; padding-bottom: 2rem}</style>"  # Streamlit: 6 and 10
+STYLE = """<style>
+.stMainBlockContainer {padding-top: 2.5rem; padding-bottom: 2rem}  /* Streamlit: 6 and 10 */
+.st-key-keep, .st-key-save {display: none}
+</style>"""
 PEOPLE = frozenset(
     ("person", "people", "man", "men", "woman", "women", "boy", "boys", "girl", "girls", "child", "children", "face")
 )
@@ -88,7 +90,7 @@ def show_prompt(session: Session, clients: Clients) -> None:
         texts.prompt,
         key="prompt",
         placeholder=texts.prompt_hint,
-        max_chars=1000,
+        max_chars=MAX_CHARACTERS,
         height=110,
         on_change=session.act,
         args=(session.read_prompt, clients.translator),
@@ -113,7 +115,12 @@ def show_english(session: Session, clients: Clients, status: Status | None) -> N
     """The translation, open to changes, and what it does not say."""
     texts = texts_of(session)
     st.text_area(
-        texts.english, key="english", max_chars=1000, height=110, help=texts.english_help, persist_state="session"
+        texts.english,
+        key="english",
+        max_chars=MAX_CHARACTERS,
+        height=110,
+        help=texts.english_help,
+        persist_state="session",
     )
     translation = session.translation
     if session.translation_error is not None:
@@ -212,7 +219,9 @@ def show_settings(session: Session) -> None:
             persist_state="session",
         )
         right.selectbox(texts.sampler, SAMPLERS, key="sampler", persist_state="session")
-        st.text_input(texts.negative, key="negative", max_chars=1000, help=texts.negative_help, persist_state="session")
+        st.text_input(
+            texts.negative, key="negative", max_chars=MAX_CHARACTERS, help=texts.negative_help, persist_state="session"
+        )
 
 
 def show_draw_button(session: Session, clients: Clients) -> None:
@@ -236,11 +245,6 @@ def model_of(session: Session, status: Status | None) -> str:
     """The model in use; while nobody can tell the one before, or else the embedded one."""
     told = status.model if status is not None else None
     return told if told in QUALITY_STEPS else session.model or "kotoe-mini"
-
-
-def data_url(png: bytes) -> str:
-    """A PNG that no single process has to keep for the browser."""
-    return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
 
 
 def as_text(words: str) -> str:

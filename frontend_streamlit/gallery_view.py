@@ -2,8 +2,10 @@
 
 import streamlit as st
 
+from frontend_streamlit import browser
+from frontend_streamlit.browser import data_url
 from frontend_streamlit.clients import Clients
-from frontend_streamlit.components import as_text, data_url, surprises_told, texts_of
+from frontend_streamlit.components import as_text, surprises_told, texts_of
 from frontend_streamlit.gallery import GalleryUnavailable, Picture, zipped
 from frontend_streamlit.session import Session
 from frontend_streamlit.texts import sentence_for
@@ -58,9 +60,13 @@ def show_gallery(session: Session, clients: Clients) -> None:
             on_click=session.act,
             args=(session.turn_page, session.page + 1),
         )
-        st.download_button(
-            texts.zip, lambda: zipped(pictures), "kotoe.zip", "application/zip", key="zip", on_click="ignore"
-        )
+        st.fragment(show_zip)(session, pictures)
+
+
+def show_zip(session: Session, pictures: list[Picture]) -> None:
+    """A button that saves the pictures in one file."""
+    if st.button(texts_of(session).zip, key="zip"):
+        browser.save(zipped(pictures), "kotoe.zip", "application/zip")
 
 
 def show_gallery_error(session: Session) -> None:
@@ -93,9 +99,8 @@ def draw_picture(session: Session, clients: Clients, picture: Picture) -> None:
         f"guidance {record.get('guidance_scale')}"
     )
     with st.container(horizontal=True):
-        st.download_button(
-            texts.download, picture.png, picture.name, "image/png", key=f"get_{picture.name}", on_click="ignore"
-        )
+        if st.button(texts.download, key=f"get_{picture.name}"):
+            browser.save(picture.png, picture.name, "image/png")
         for label, key, act, arguments in (
             (texts.use_settings, "use", session.use_settings, (record,)),
             (texts.same_prompt, "again", session.draw_again, (record, clients)),

@@ -7,7 +7,6 @@ from frontend_streamlit.clients import Clients
 from frontend_streamlit.components import as_text, surprises_told, texts_of
 from frontend_streamlit.gpu_vm import BootPhase, GpuVm, GpuVmState, VmStatus
 from frontend_streamlit.gpu_vm_errors import GpuOutOfStock, GpuPermissionMissing, GpuQuotaMissing, GpuVmError
-from frontend_streamlit.pending import Pending
 from frontend_streamlit.session import Session
 from frontend_streamlit.texts import Texts, sentence_for
 
@@ -17,13 +16,15 @@ PHASES = (VmStatus.STARTING, BootPhase.BOOT, BootPhase.DRIVER, BootPhase.PULL, B
 
 def show_gpu(session: Session, clients: Clients, status: Status | None) -> None:
     """The GPU machine: asleep, or on its way to draw what waits for it."""
-    gpu_vm, waiting = clients.gpu_vm, session.pending
+    texts = texts_of(session)
+    for prompt, error in session.refused.items():
+        st.error(f"**{as_text(prompt)}**: {sentence_for(error, texts)}")
+    gpu_vm = clients.gpu_vm
     if gpu_vm is None:
         return
-    if waiting is not None:
+    if session.waiting:
         st.fragment(run_every=POLL_INTERVAL_S)(follow_gpu)(session, clients, gpu_vm)
     elif status is None:
-        texts = texts_of(session)
         try:
             state = gpu_state(gpu_vm)
         except GpuVmError as error:
@@ -42,25 +43,27 @@ def gpu_state(_gpu_vm: GpuVm) -> GpuVmState:
 def follow_gpu(session: Session, clients: Clients, gpu_vm: GpuVm) -> None:
     """Phase and time of the machine that something waits for; hands that in when the machine is ready."""
     texts = texts_of(session)
-    waiting = session.pending
+    waiting = list(session.waiting)
     with surprises_told(texts):
-        if waiting is None:
-            return
         with st.container(border=True):
-            prompt = waiting.request.source_prompt or waiting.request.prompt
-            st.markdown(texts.gpu_waking.format(f"**{as_text(prompt)}**"))
-            draw_gpu_state(session, clients, gpu_vm, waiting)
-            if st.button(texts.gpu_give_up, key="give_up_gpu", on_click=session.act, args=(session.stop_waiting,)):
-                st.rerun()
-        if session.pending is None:
-            st.rerun()  # of the whole page, which then follows the job
+            st.markdown(texts.gpu_waking)
+            draw_gpu_state(session, clients, gpu_vm)
+            for pending in session.waiting:
+                prompt = pending.request.source_prompt or pending.request.prompt
+                with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
+                    st.markdown(f"**{as_text(prompt)}**", width="content")
+                    key, give_up = f"give_up_{pending.key}", (session.stop_waiting, pending.key)
+                    if st.button(texts.cancel, key=key, type="tertiary", on_click=session.act, args=give_up):
+                        st.rerun()
+        if session.waiting != waiting:
+            st.rerun()  # of the whole page, which then follows the jobs
 
 
-def draw_gpu_state(session: Session, clients: Clients, gpu_vm: GpuVm, waiting: Pending) -> None:
+def draw_gpu_state(session: Session, clients: Clients, gpu_vm: GpuVm) -> None:
     """How far the machine is, or why it is not."""
     texts = texts_of(session)
     try:
-        state = session.follow_gpu(waiting, clients, gpu_vm)
+        state = session.follow_gpu(clients, gpu_vm)
     except GpuVmError as error:  # the next run asks again
         show_gpu_error(session.gpu_error or error, texts)
         is_stuck = True
@@ -71,6 +74,8 @@ def draw_gpu_state(session: Session, clients: Clients, gpu_vm: GpuVm, waiting: P
             show_gpu_error(session.gpu_error, texts)
         elif state.phase is BootPhase.ERROR:
             st.error(texts.gpu_failed)
+        elif session.waits_on is not None:
+            st.info(sentence_for(session.waits_on, texts))
         else:
             done = PHASES.index(phase) / len(PHASES) if phase in PHASES else 0.0
             st.progress(done, text=gpu_line(state, texts))

@@ -1,6 +1,7 @@
 """Who the user is: an unguessable link, or an account whose proof was verified; always one safe path segment."""
 
 import hashlib
+import re
 import secrets
 from collections.abc import Mapping
 from functools import lru_cache
@@ -31,6 +32,17 @@ def owner_in_link(value: str | None) -> str | None:
 def owner_of_account(issuer: str, subject: str) -> str:
     """The owner that belongs to an account; does not tell the account."""
     return hashlib.sha256(f"{issuer}\n{subject}".encode()).hexdigest()[:40]
+
+
+def is_allowed(account: Mapping[str, Any], allowed_emails: str) -> bool:
+    """Whether an account of an OIDC provider is on the list of addresses and @domains; an empty one has everybody."""
+    if not allowed_emails:
+        return True
+    email = str(account.get("email", "")).casefold()
+    if account.get("email_verified") is not True or not re.fullmatch(r"[^@\s]+@[^@\s]+", email):
+        return False  # whoever could name any address as theirs could take anybody's
+    allowed = {address.strip().casefold() for address in allowed_emails.split(",")}
+    return not allowed.isdisjoint((email, f"@{email.partition('@')[2]}"))
 
 
 def owner_of_iap(headers: Mapping[str, str], audience: str, keys_url: str = IAP_KEYS_URL) -> str:

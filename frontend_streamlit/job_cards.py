@@ -5,9 +5,11 @@ from dataclasses import replace
 
 import streamlit as st
 
+from frontend_streamlit import browser
 from frontend_streamlit.backend_client import BackendError, BackendUnavailable, Image, Job
+from frontend_streamlit.browser import data_url
 from frontend_streamlit.clients import Clients
-from frontend_streamlit.components import as_text, data_url, surprises_told, texts_of
+from frontend_streamlit.components import as_text, surprises_told, texts_of
 from frontend_streamlit.session import Session
 from frontend_streamlit.texts import LANGUAGES, Texts, duration, sentence_for
 
@@ -52,21 +54,24 @@ def follow_jobs(
     texts = texts_of(session)
     with surprises_told(texts):
         jobs = first.pop() if first else read_jobs(session, clients)
-        if poll_interval_s(jobs, clients) != interval_s:
-            st.rerun()  # of the whole page, which then asks more or less often
         if isinstance(jobs, BackendError):
             if clients.gpu_vm is None or not isinstance(jobs, BackendUnavailable):  # its sleep is told elsewhere
                 st.warning(sentence_for(jobs, texts))
-            return
-        oldest = time.time() - SHOWN_AFTER_END_S
-        shown = [
-            job for job in jobs if not job.has_ended or (job.id not in session.dismissed and job.created_at > oldest)
-        ]
-        if not shown:
-            st.caption(texts.no_jobs)
-        for job in shown:
-            with st.container(border=True, key=f"job_{job.id}"):
-                draw_job_card(session, clients, job)
+        else:
+            draw_job_cards(session, clients, jobs)
+        if poll_interval_s(jobs, clients) != interval_s:
+            st.rerun()  # of the whole page, which then asks more or less often; last: no click on a card is lost
+
+
+def draw_job_cards(session: Session, clients: Clients, jobs: list[Job]) -> None:
+    """Cards of the jobs that are live or have not ended long ago."""
+    oldest = time.time() - SHOWN_AFTER_END_S
+    shown = [job for job in jobs if not job.has_ended or (job.id not in session.dismissed and job.created_at > oldest)]
+    if not shown:
+        st.caption(texts_of(session).no_jobs)
+    for job in shown:
+        with st.container(border=True, key=f"job_{job.id}"):
+            draw_job_card(session, clients, job)
 
 
 def draw_job_card(session: Session, clients: Clients, job: Job) -> None:
@@ -116,14 +121,8 @@ def draw_results(session: Session, clients: Clients, job: Job) -> None:
                     st.warning(sentence_for(error, texts))
                     continue
                 st.image(data_url(png), width="stretch")
-                st.download_button(
-                    texts.download,
-                    png,
-                    f"kotoe_{job.id[:8]}_{image.index}.png",
-                    "image/png",
-                    key=f"save_{job.id}_{image.index}",
-                    on_click="ignore",
-                )
+                if st.button(texts.download, key=f"save_{job.id}_{image.index}"):
+                    browser.save(png, f"kotoe_{job.id[:8]}_{image.index}.png", "image/png")
     show_submit_again(session, clients, job, texts.same_prompt)
 
 

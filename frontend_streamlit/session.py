@@ -2,49 +2,51 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
+from hashlib import sha256
 from typing import Any, TypeVar
 
 import streamlit as st
 
-from frontend_streamlit import pending
-from frontend_streamlit.backend_client import BackendError, BackendUnavailable, JobRequest, ModelLoading
+from frontend_streamlit.backend_client import (
+    BackendError,
+    BackendUnavailable,
+    JobRequest,
+    LimitReached,
+    ModelLoading,
+    QueueFull,
+)
 from frontend_streamlit.clients import Clients
 from frontend_streamlit.gallery import GalleryUnavailable
 from frontend_streamlit.gpu_vm import BootPhase, GpuVm, GpuVmState, VmStatus
 from frontend_streamlit.gpu_vm_errors import GpuVmError
 from frontend_streamlit.identity import new_owner, owner_in_link
-from frontend_streamlit.pending import Pending
+from frontend_streamlit.kept import (
+    GUIDANCE_SCALES,
+    MAX_SEED,
+    MAX_WAITING,
+    SAMPLERS,
+    STEPS,
+    UPSAMPLE_STEPS,
+    Draft,
+    Fields,
+    Pending,
+    TooManyWait,
+    read_draft,
+    read_waiting,
+)
 from frontend_streamlit.translation import Translation, TranslationError, Translator
 
 Number = TypeVar("Number", int, float)
 logger = logging.getLogger(__name__)
 
-OWNER_PARAMETER, LANGUAGE_PARAMETER, PENDING_PARAMETER = "u", "lang", "waiting"
-MAX_SEED = 2**32 - 1
-MAX_PICTURES = 8
-STEPS, UPSAMPLE_STEPS, GUIDANCE_SCALES = (1, 250), (1, 100), (1.0, 20.0)  # from, to
-SAMPLERS = ("dpmpp_2m", "ddim", "ddpm")
+OWNER_PARAMETER, LANGUAGE_PARAMETER = "u", "lang"
 QUALITY_STEPS = {  # base and upsampling steps of each quality, by model
     "kotoe-mini": {"fast": (10, 3), "standard": (20, 4), "high": (50, 8)},
     "glide": {"fast": (12, 6), "standard": (20, 10), "high": (60, 27)},
 }
 GUIDANCE = {"kotoe-mini": 2.5, "glide": 3.0}
-DEFAULTS: dict[str, Any] = {  # of the widgets; their keys
-    "prompt": "",
-    "english": "",
-    "count": 1,
-    "quality": "standard",
-    "seed_mode": "random",
-    "seed": 0,
-    "steps": 20,
-    "upsample_steps": 4,
-    "guidance": 2.5,
-    "sampler": "dpmpp_2m",
-    "negative": "",
-    "search": "",
-    "view": "draw",
-}
+DEFAULTS: dict[str, Any] = dict(Fields()) | {"search": "", "view": "draw"}  # of the widgets; their keys
 
 
 @dataclass
@@ -55,9 +57,14 @@ class Session:
     language: str = "ja"
     translation: Translation | None = None
     translation_error: TranslationError | None = None
-    submit_error: BackendError | None = None
+    submit_error: BackendError | TooManyWait | None = None
     has_nothing_to_draw: bool = False  # but was asked to
     is_surprised: bool = False  # something went wrong that nobody foresaw
+    is_known: bool = False  # the browser has told what it kept
+    waiting: list[Pending] = field(default_factory=list)  # for the GPU machine
+    done: list[str] = field(default_factory=list)  # keys of what waits no more
+    waits_on: BackendError | None = None  # why the machine, awake, does not take what waits yet
+    refused: dict[str, BackendError] = field(default_factory=dict)  # after it had waited; by prompt
     gpu_error: GpuVmError | None = None  # why the machine could not be woken
     is_start_due: bool = False  # the machine can only be started once it has stopped
     cancel_errors: dict[str, BackendError] = field(default_factory=dict)  # by job
@@ -77,8 +84,6 @@ class Session:
             st.session_state.session = session
             for key, value in DEFAULTS.items():
                 st.session_state.setdefault(key, value)
-            if session.pending and not st.session_state.prompt:
-                session.take_texts(vars(session.pending.request))
         if account_owner is None and st.query_params.get(OWNER_PARAMETER) != session.owner:
             st.query_params[OWNER_PARAMETER] = session.owner
         session.language = "en" if st.query_params.get(LANGUAGE_PARAMETER) == "en" else "ja"
@@ -92,6 +97,32 @@ class Session:
         except Exception:
             logger.exception("a widget's action failed")
             self.is_surprised = True
+
+    def to_keep(self) -> dict[str, Any]:
+        """What the browser keeps: JSON. Whose it is does not tell the owner."""
+        fields = Fields.model_construct(**{key: st.session_state[key] for key in Fields.model_fields})
+        draft = Draft.model_construct(fields=fields, translation=self.translation, model=self.model)
+        return {
+            "owner": sha256(self.owner.encode()).hexdigest()[:32],
+            "is_known": self.is_known,
+            "draft": draft.model_dump(mode="json"),
+            "waiting": {waiting.key: asdict(waiting.request) | {"owner": ""} for waiting in self.waiting},
+            "done": self.done,
+        }
+
+    def take_kept(self, kept: Any, translator: Translator) -> None:
+        """Take back what the browser kept of an earlier visit."""
+        self.is_known = True
+        known = {waiting.key for waiting in self.waiting}
+        self.waiting += [waiting for waiting in read_waiting(kept, self.owner) if waiting.key not in known]
+        draft = read_draft(kept)
+        if draft is None or st.session_state.prompt or st.session_state.english:
+            return
+        for key, value in draft.fields:
+            st.session_state[key] = value
+        self.translation, self.model = draft.translation, draft.model
+        if self.is_stale:  # it was being typed when the visit ended
+            self.read_prompt(translator)
 
     def switch_language(self) -> None:
         """To the other one; stands in the link, so that it stays."""
@@ -184,21 +215,24 @@ class Session:
     def draw(self, clients: Clients) -> bool:
         """Hand in what the user asks for; where the GPU sleeps it waits for it. Whether it was handed in."""
         self.submit_error = None
+        self.refused.clear()
         if not st.session_state.english.strip():
             self.read_prompt(clients.translator)
         request = self.request()
         self.has_nothing_to_draw = not request.prompt
         return bool(request.prompt) and self.submit(Pending(request), clients)
 
-    def submit(self, waiting: Pending, clients: Clients) -> bool:
+    def submit(self, pending: Pending, clients: Clients) -> bool:
         """Hand in a request; an error is kept for the page to tell. Whether it was handed in."""
         try:
-            clients.backend.submit(waiting.request, waiting.key)
+            clients.backend.submit(pending.request, pending.key)
         except BackendUnavailable as error:
             if clients.gpu_vm is None:
                 self.submit_error = error
+            elif len(self.waiting) >= MAX_WAITING:
+                self.submit_error = TooManyWait()
             else:
-                st.query_params[PENDING_PARAMETER] = pending.to_link(waiting)
+                self.waiting.append(pending)
                 self.wake(clients.gpu_vm)
         except BackendError as error:
             self.submit_error = error
@@ -206,15 +240,12 @@ class Session:
             return True
         return False
 
-    @property
-    def pending(self) -> Pending | None:
-        """What waits for the GPU machine."""
-        return pending.from_link(st.query_params.get(PENDING_PARAMETER), self.owner)
-
-    def stop_waiting(self) -> None:
-        """Nothing waits for the GPU machine any more."""
-        self.gpu_error, self.is_start_due = None, False
-        st.query_params.pop(PENDING_PARAMETER, None)
+    def stop_waiting(self, key: str) -> None:
+        """A request waits for the GPU machine no more."""
+        self.waiting = [pending for pending in self.waiting if pending.key != key]
+        self.done.append(key)
+        if not self.waiting:
+            self.gpu_error, self.is_start_due = None, False
 
     def wake(self, gpu_vm: GpuVm) -> None:
         """Start the machine, now or once it has stopped; an error is kept for the page to tell."""
@@ -225,7 +256,7 @@ class Session:
             logger.warning("the GPU machine could not be started: %s: %s", type(error).__name__, error)
             self.gpu_error, self.is_start_due = error, False
 
-    def follow_gpu(self, waiting: Pending, clients: Clients, gpu_vm: GpuVm) -> GpuVmState:
+    def follow_gpu(self, clients: Clients, gpu_vm: GpuVm) -> GpuVmState:
         """Where the machine is; once it answers, what waits is handed in and waits no more.
 
         Raises:
@@ -239,18 +270,23 @@ class Session:
         elif state.status is VmStatus.RUNNING:
             self.gpu_error = None
             if state.phase in (BootPhase.READY, None):
-                self.submit_when_ready(waiting, clients)
+                self.submit_waiting(clients)
         return state
 
-    def submit_when_ready(self, waiting: Pending, clients: Clients) -> None:
-        """Hand in what waits, if the backend is as far; what it refuses is told as for any other request."""
-        try:
-            clients.backend.submit(waiting.request, waiting.key)
-        except (BackendUnavailable, ModelLoading):
-            return
-        except BackendError as error:
-            self.submit_error = error
-        self.stop_waiting()
+    def submit_waiting(self, clients: Clients) -> None:
+        """Hand in what waits, oldest first, as far as the backend takes it; what it refuses is told."""
+        self.waits_on = None
+        for pending in list(self.waiting):
+            try:
+                clients.backend.submit(pending.request, pending.key)
+            except (BackendUnavailable, ModelLoading):
+                return
+            except (QueueFull, LimitReached) as error:
+                self.waits_on = error
+                return
+            except BackendError as error:
+                self.refused[pending.request.source_prompt or pending.request.prompt] = error
+            self.stop_waiting(pending.key)
 
     def take_texts(self, record: dict[str, Any]) -> None:
         """Put what a picture or request was made of into the fields."""

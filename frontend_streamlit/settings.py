@@ -28,6 +28,14 @@ def is_vm_name(name: str) -> str:
     return name
 
 
+def are_emails(addresses: str) -> str:
+    """Refuse what lists no addresses: a list that nobody is on would look like one that lets nobody in."""
+    for address in addresses.split(","):
+        if addresses and not re.fullmatch(r"[^@\s]*@[^@\s]+", address.strip()):
+            raise ValueError(f"{address.strip()!r} is neither an address nor @domain")
+    return addresses
+
+
 class Settings(BaseSettings):
     """What an operator may choose; read once by the entry point."""
 
@@ -56,6 +64,11 @@ class Settings(BaseSettings):
     login: Annotated[
         Literal["none", "oidc", "iap"], Field(description="who the user is: the link, st.login, or IAP")
     ] = "none"
+    allowed_emails: Annotated[
+        str,
+        AfterValidator(are_emails),
+        Field(description="who may sign in with login oidc: addresses and @domains, with commas; empty: any account"),
+    ] = ""
     iap_audience: Annotated[str, Field(description="audience of IAP's signed header; needed with login iap")] = ""
 
 

@@ -8,6 +8,7 @@ from frontend_streamlit import gpu_vm_errors as gpu
 from frontend_streamlit import translation
 from frontend_streamlit.gallery import GalleryUnavailable
 from frontend_streamlit.gpu_vm import BootPhase, VmStatus
+from frontend_streamlit.kept import MAX_WAITING, TooManyWait
 
 EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "kotoe-mini": (
@@ -99,6 +100,7 @@ class Texts:
     sign_in_text: str
     sign_out: str
     not_allowed: str
+    not_on_the_list: str
     backend_state: str
     model_is_loading: str
     retry_in: str
@@ -108,7 +110,6 @@ class Texts:
     gpu_phases: Mapping[VmStatus | BootPhase | None, str]
     gpu_failed: str
     gpu_wake_again: str
-    gpu_give_up: str
     errors: Mapping[type[Exception], str]
     surprise: str
 
@@ -197,11 +198,12 @@ JAPANESE = Texts(
     sign_in_text="続けるにはログインしてください。",
     sign_out="ログアウト",
     not_allowed="ログインを確かめられませんでした。管理者に知らせてください。",
+    not_on_the_list="このアカウント（{}）ではこのページを使えません。別のアカウントでログインするか、管理者に頼んでください。",
     backend_state="モデル {}・{}・待ち {}",
     model_is_loading="モデルを読み込んでいます。もうすこしお待ちください。",
     retry_in="約{}後に空きます。",
     gpu_asleep="GPU は眠っています。「描く」を押すと起こします（ふつう3〜5分）。できた絵はギャラリーで見られます。",
-    gpu_waking="GPU を起こして、準備ができしだい描きます：{}",
+    gpu_waking="GPU を起こして、準備ができしだい描きます。",
     gpu_elapsed="{}・{}経過",
     gpu_phases={
         VmStatus.ASLEEP: "GPU は眠っています",
@@ -218,7 +220,6 @@ JAPANESE = Texts(
     },
     gpu_failed="GPU マシンの起動が途中で失敗しました。もう一度起こすか、管理者に知らせてください。",
     gpu_wake_again="もう一度起こす",
-    gpu_give_up="待つのをやめる",
     errors={
         backend.BackendUnavailable: (
             "描くサービスに接続できません。書いた言葉も、頼んだ絵もなくなりません。少し待ってください。"
@@ -234,6 +235,9 @@ JAPANESE = Texts(
         backend.ContentRefused: "このサービスでは描けない言葉が入っています。言葉を変えてください。",
         backend.PromptRefused: "この英語では描けません。下の英語を短くするか、直してください。",
         backend.JobMissing: "その絵はもう描くサービスに残っていません。ギャラリーを見てください。",
+        TooManyWait: (
+            f"もう{MAX_WAITING}件が GPU を待っています。準備ができるまで待つか、どれかを取り消してください。"
+        ),
         GalleryUnavailable: "ギャラリーを開けません。少し待って、もう一度ためしてください。",
         translation.TranslationError: "翻訳できませんでした。「訳し直す」を押すか、英語を直接書いてください。",
         translation.TranslatorMisconfigured: (
@@ -269,7 +273,7 @@ JAPANESE = Texts(
             "このゾーンの GPU がいま品切れです。数分待ってもう一度ためすか、管理者に別のゾーンを頼んでください。"
         ),
     },
-    surprise="思わぬ問題が起きました。ページを読み込み直してください。書いた言葉は写しておくと安心です。",
+    surprise="思わぬ問題が起きました。ページを読み込み直してください。書いた言葉は残ります。",
 )
 
 ENGLISH = Texts(
@@ -356,11 +360,12 @@ ENGLISH = Texts(
     sign_in_text="Please sign in to go on.",
     sign_out="Sign out",
     not_allowed="Your sign-in could not be verified. Tell the operator.",
+    not_on_the_list="This account ({}) can't use this page. Sign in with another one, or ask the operator.",
     backend_state="model {} · {} · waiting {}",
     model_is_loading="The model is being loaded. A moment, please.",
     retry_in="There is room again in about {}.",
     gpu_asleep='The GPU is asleep. "Draw" wakes it (3 to 5 minutes as a rule). Finished pictures are in the gallery.',
-    gpu_waking="Waking the GPU; this is drawn as soon as it is ready: {}",
+    gpu_waking="Waking the GPU; this is drawn as soon as it is ready.",
     gpu_elapsed="{} · {} so far",
     gpu_phases={
         VmStatus.ASLEEP: "The GPU is asleep",
@@ -377,7 +382,6 @@ ENGLISH = Texts(
     },
     gpu_failed="The GPU machine's start failed half-way. Wake it again, or tell the operator.",
     gpu_wake_again="Wake it again",
-    gpu_give_up="Stop waiting",
     errors={
         backend.BackendUnavailable: "The drawing service can't be reached. Nothing is lost: wait a little.",
         backend.BackendBroken: "Something went wrong inside the drawing service. Try again, or tell the operator.",
@@ -389,6 +393,7 @@ ENGLISH = Texts(
         backend.ContentRefused: "There is a word that this service does not draw. Change it.",
         backend.PromptRefused: "This English can't be drawn. Make it shorter or change it below.",
         backend.JobMissing: "The drawing service no longer has that picture. Look into the gallery.",
+        TooManyWait: f"{MAX_WAITING} requests wait for the GPU already. Wait until it is ready, or cancel one.",
         GalleryUnavailable: "The gallery can't be opened. Wait a little and try again.",
         translation.TranslationError: "It could not be translated. Try again, or write the English yourself.",
         translation.TranslatorMisconfigured: (
@@ -420,7 +425,7 @@ ENGLISH = Texts(
             "This zone is out of GPUs just now. Try again in some minutes, or ask the operator for another zone."
         ),
     },
-    surprise="Something unexpected happened. Reload the page; copy what you wrote first.",
+    surprise="Something unexpected happened. Reload the page; what you wrote stays.",
 )
 
 LANGUAGES: Mapping[str, Texts] = {"ja": JAPANESE, "en": ENGLISH}

@@ -35,6 +35,7 @@ class Service:
 
     data: Path
     ports: dict[str, int]
+    settings: dict[str, str] = field(default_factory=dict)  # besides those that both always have
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     @property
@@ -57,7 +58,11 @@ class Service:
         }
         with (self.data / f"{package}.log").open("ab") as log:
             self.processes[package] = subprocess.Popen(
-                [sys.executable, "-m", package], cwd=ROOT, env=kept | settings, stdout=log, stderr=subprocess.STDOUT
+                [sys.executable, "-m", package],
+                cwd=ROOT,
+                env=kept | settings | self.settings,
+                stdout=log,
+                stderr=subprocess.STDOUT,
             )
 
     def wait(self, package: str) -> None:
@@ -131,6 +136,7 @@ def visit(browser: Browser, service: Service) -> Iterator[Callable[..., Page]]:
         page = context.new_page()
         page.goto(link or service.url)
         expect(page.get_by_role("heading", name="言絵")).to_be_visible()
+        page.wait_for_function("localStorage.length > 0")  # the page knows what the browser keeps: nothing will move
         return page
 
     yield open_page

@@ -1,6 +1,9 @@
 """What a visitor does, in a real browser, with pictures that are really drawn."""
 
+import base64
+import re
 import signal
+import zipfile
 from collections.abc import Callable
 
 import pytest
@@ -97,10 +100,18 @@ def test_a_sentence_becomes_a_picture(visit: Visit) -> None:
     button(page, JAPANESE.cancel).click()
     expect(page.get_by_text(JAPANESE.status["cancelled"])).to_be_visible()
     shot(page, "4_cancelled")
-    draw(page)  # as many steps as the model likes: a refresh forgets the settings
+    expect(field(page, JAPANESE.prompt)).to_have_value(APPLE)
+    page.get_by_text(JAPANESE.settings, exact=True).click()
+    expect(page.get_by_role("slider", name=JAPANESE.steps)).to_have_value("250")  # a refresh keeps the settings
+    page.get_by_role("radio", name=JAPANESE.qualities["fast"]).or_(button(page, JAPANESE.qualities["fast"])).click()
+    draw(page)
     expect(finished(page)).to_be_visible(timeout=40_000)
     source = cards(page).locator("img").get_attribute("src") or ""
     assert source.startswith("data:image/png;base64,")
+    with page.expect_download() as download:
+        finished(page).click()
+    assert re.fullmatch(r"kotoe_[0-9a-f]{8}_0\.png", download.value.suggested_filename)
+    assert download.value.path().read_bytes() == base64.b64decode(source.partition(",")[2])
     shot(page, "5_picture")
 
 
@@ -139,6 +150,34 @@ def test_what_is_being_typed_is_not_lost_while_a_job_is_followed_and_ends(visit:
     expect(page.get_by_text(ENGLISH.tagline)).to_be_visible()
 
 
+def test_what_was_being_typed_at_a_refresh_is_there_again(visit: Visit) -> None:
+    page = visit()
+    expect(page.get_by_text(JAPANESE.no_jobs)).to_be_visible()
+    field(page, JAPANESE.prompt).press_sequentially("黒い猫")  # and nothing else: the page has not been told
+    page.reload()
+    expect(field(page, JAPANESE.prompt)).to_have_value("黒い猫")
+    expect(field(page, JAPANESE.english)).to_have_value("a black cat")
+    field(page, JAPANESE.english).press_sequentially(" at night")
+    page.reload()
+    expect(field(page, JAPANESE.english)).to_have_value("a black cat at night")
+    expect(page.get_by_text(JAPANESE.translated_by["edited"])).to_be_visible()
+
+
+def test_a_page_server_that_is_replaced_loses_nothing(visit: Visit, service: Service) -> None:
+    page = visit()
+    field(page, JAPANESE.prompt).fill("黒い猫")
+    field(page, JAPANESE.prompt).blur()
+    expect(field(page, JAPANESE.english)).to_have_value("a black cat")
+    field(page, JAPANESE.english).fill("a blue cat")
+    field(page, JAPANESE.prompt).press_sequentially("と")
+    service.end("frontend_streamlit", signal.SIGTERM)
+    service.start("frontend_streamlit")
+    service.wait("frontend_streamlit")
+    expect(page.get_by_text(JAPANESE.english_kept)).to_be_visible(timeout=60_000)  # connected again
+    expect(field(page, JAPANESE.prompt)).to_have_value("黒い猫と")
+    expect(field(page, JAPANESE.english)).to_have_value("a blue cat")
+
+
 def test_a_page_where_nothing_runs_is_silent(visit: Visit) -> None:
     page = visit()
     expect(page.get_by_text(JAPANESE.no_jobs)).to_be_visible()
@@ -152,7 +191,7 @@ def test_a_page_where_nothing_runs_is_silent(visit: Visit) -> None:
     assert heard == []
 
 
-def test_the_gallery_shows_opens_finds_and_deletes(visit: Visit, link: str) -> None:
+def test_the_gallery_shows_opens_finds_saves_and_deletes(visit: Visit, link: str, service: Service) -> None:
     page = visit(link)
     expect(finished(page)).to_have_count(3, timeout=40_000)
     shot(page, "8_three_pictures")
@@ -173,16 +212,22 @@ def test_the_gallery_shows_opens_finds_and_deletes(visit: Visit, link: str) -> N
     shot(page, "10_large")
     with page.expect_download() as download:
         dialog.get_by_role("button", name=JAPANESE.download).click()
-    assert download.value.path().read_bytes().startswith(b"\x89PNG")
+    assert re.fullmatch(r"\d{8}T\d{6}_[0-9a-f]{32}_2\.png", download.value.suggested_filename)
+    [png] = service.data.glob(f"gallery/*/{download.value.suggested_filename}")
+    assert download.value.path().read_bytes() == png.read_bytes()
     dialog.get_by_role("button", name=JAPANESE.delete).click()
     expect(dialog.get_by_text(JAPANESE.delete_question)).to_be_visible()
     shot(page, "11_delete")
     dialog.get_by_role("button", name=JAPANESE.delete_yes).click()
     expect(page.get_by_text(JAPANESE.page_of.format(1, 1, 2))).to_be_visible()
-    settle(page)  # a run that is not through yet takes the button's file away
-    with page.expect_download() as download:
-        page.get_by_role("button", name=JAPANESE.zip).click()
-    assert download.value.path().read_bytes().startswith(b"PK")
+    for _ in range(2):
+        with page.expect_download() as download:
+            button(page, JAPANESE.zip).click()
+        assert download.value.suggested_filename == "kotoe.zip"
+        with zipfile.ZipFile(download.value.path()) as archive:
+            left = sorted(path.name for path in png.parent.iterdir())
+            assert sorted(archive.namelist()) == left
+            assert archive.read(left[0]) == (png.parent / left[0]).read_bytes()
 
     page.locator("[class*=st-key-open_]").first.get_by_role("button").click()
     dialog.get_by_role("button", name=JAPANESE.use_settings).click()

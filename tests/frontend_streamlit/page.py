@@ -1,10 +1,14 @@
 """The page as its tests handle it: what a visitor does, and what they read."""
 
+import base64
+import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import streamlit as st
+from streamlit.components.v2.bidi_component.main import _make_trigger_id
+from streamlit.proto.WidgetStates_pb2 import WidgetState
 from streamlit.testing.v1 import AppTest
 
 from frontend_streamlit.clients import Clients
@@ -21,10 +25,11 @@ class Page:
     clients: Clients
     link: dict[str, str] = field(default_factory=lambda: {"u": ME})
     user: dict[str, Any] = field(default_factory=dict)  # signed in with OIDC
+    kept: dict[str, Any] = field(default_factory=dict)  # in the browser, by owner
     app: AppTest = field(default_factory=lambda: AppTest.from_file(str(APP), default_timeout=20))
 
     def open(self) -> "Page":
-        """Load the page, or load it anew by its link: nothing but the link is left of the visit."""
+        """Load the page, or load it anew: nothing is left of the visit but the link and what the browser keeps."""
         self.app = AppTest.from_file(str(APP), default_timeout=20)
         self.app.query_params.update(self.link)
         self.app.user.update(self.user)
@@ -33,10 +38,31 @@ class Page:
     def run(self) -> "Page":
         """Let the script run; a traceback never reaches the page."""
         self.app.run()
+        self.keep()
         assert not self.app.exception
         values = self.app.query_params.items()  # a list if it came with the link, a word if the page has set it
         self.link = {name: value if isinstance(value, str) else value[0] for name, value in values}
         return self
+
+    def keep(self) -> None:
+        """Do what browser_keep.js does."""
+        for component in self.components("kotoe.keep"):
+            data = json.loads(component.proto.json)
+            kept = self.kept.setdefault(data["owner"], {})
+            if data["is_known"]:
+                waiting = kept.get("waiting", {}) | data["waiting"]
+                kept["waiting"] = {key: request for key, request in waiting.items() if key not in data["done"]}
+                kept["draft"] = data["draft"]
+            else:
+                self.tell(component.proto.id, kept)
+
+    def tell(self, component_id: str, kept: dict[str, Any]) -> None:
+        """Run the script with what the browser has kept; AppTest itself knows no components."""
+        states = self.app._tree.get_widget_states()
+        told = json.dumps([{"event": "told", "value": kept}])
+        states.widgets.append(WidgetState(id=_make_trigger_id(component_id, "events"), json_trigger_value=told))
+        self.app._run(states)
+        self.keep()
 
     def forget_status(self) -> "Page":
         """Let the time pass for which the backend's status is remembered."""
@@ -97,6 +123,16 @@ class Page:
     def images(self) -> list[str]:
         """The addresses of the pictures."""
         return [url for image in self.app.image for url in image.value]
+
+    @property
+    def saved(self) -> list[tuple[str, bytes]]:
+        """Name and content of the files that were handed to the browser."""
+        files = [json.loads(component.proto.json) for component in self.components("kotoe.save")]
+        return [(file["name"], base64.b64decode(file["url"].partition(",")[2])) for file in files]
+
+    def components(self, name: str) -> list[Any]:
+        """Those of our own that are on the page."""
+        return [found for found in self.app.get("bidi_component") if found.proto.component_name == name]
 
     def is_surprised(self) -> bool:
         return JAPANESE.surprise in self.words

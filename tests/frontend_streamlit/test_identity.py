@@ -14,18 +14,21 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey, generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import ECAlgorithm
+from pydantic import ValidationError
 
 from frontend_streamlit.gallery import OWNER
 from frontend_streamlit.identity import (
     IAP_HEADER,
     IAP_ISSUER,
     NotVerified,
+    is_allowed,
     new_owner,
     owner_in_link,
     owner_of_account,
     owner_of_iap,
     signing_keys,
 )
+from frontend_streamlit.settings import Settings
 
 AUDIENCE = "/projects/123/global/backendServices/456"
 
@@ -100,6 +103,38 @@ def test_an_account_always_has_the_same_owner_that_does_not_tell_the_account() -
 
 def test_an_account_cant_be_made_up_from_the_parts_of_another() -> None:
     assert owner_of_account("a", "b:c") != owner_of_account("a:b", "c")
+
+
+@pytest.mark.parametrize(
+    ("email", "is_verified", "is_on_it"),
+    [
+        ("anna@example.com", True, True),
+        ("Anna@Example.COM", True, True),
+        ("anyone@kotoe.example", True, True),
+        ("anna@example.com", False, False),
+        ("anna@example.com", None, False),
+        ("anna@example.com", "true", False),
+        ("ben@example.com", True, False),
+        ("x@sub.kotoe.example", True, False),
+        ("x@notkotoe.example", True, False),
+        ("anna@example.com@kotoe.example", True, False),
+        ("@kotoe.example", True, False),
+        ("", True, False),
+    ],
+)
+def test_only_verified_addresses_on_the_list_are_let_in(email: str, is_verified: Any, is_on_it: bool) -> None:
+    account = {"email": email, "email_verified": is_verified}
+    assert is_allowed(account, "ANNA@example.com, @kotoe.example") is is_on_it
+
+
+def test_without_a_list_every_account_is_let_in() -> None:
+    assert is_allowed({}, "")
+
+
+@pytest.mark.parametrize("addresses", ["anna", "anna@example.com,", "anna@example.com ben@example.com", ",", "@"])
+def test_a_list_that_names_no_addresses_is_refused(addresses: str) -> None:
+    with pytest.raises(ValidationError):
+        Settings(allowed_emails=addresses)
 
 
 def test_a_header_that_iap_signed_tells_the_owner(issuer: Issuer) -> None:

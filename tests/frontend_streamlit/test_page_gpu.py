@@ -1,5 +1,6 @@
 """The page while the GPU machine sleeps, wakes, or can't; the machine is a fake one, the backend one on a socket."""
 
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -8,6 +9,7 @@ import pytest
 from frontend_streamlit import gpu_vm_errors as gpu
 from frontend_streamlit.backend_client import ERROR_OF
 from frontend_streamlit.gpu_vm import BootPhase, GpuVm, GpuVmState, VmStatus
+from frontend_streamlit.kept import MAX_WAITING, TooManyWait
 from frontend_streamlit.texts import ENGLISH, JAPANESE
 from tests.frontend_streamlit.fake_backend import CUT, Answer, FakeBackend
 from tests.frontend_streamlit.page import OTHER, Page
@@ -65,6 +67,12 @@ def submitted(backend: FakeBackend) -> list[dict[str, Any]]:
     return [job["request"] for job in backend.jobs]
 
 
+def kept_waiting(page: Page) -> dict[str, Any]:
+    [kept] = page.kept.values()
+    waiting: dict[str, Any] = kept["waiting"]
+    return waiting
+
+
 def test_a_machine_that_sleeps_is_told_and_left_asleep(page: Page, vm: FakeVm) -> None:
     assert JAPANESE.gpu_asleep in page.open().words
     assert not page.app.warning
@@ -105,7 +113,7 @@ def test_drawing_wakes_the_machine_and_draws_by_itself_when_it_is_ready(
     page.run()
     assert [request["prompt"] for request in submitted(backend)] == [ENGLISH_APPLE]
     assert "順番待ち" in page.words
-    assert "waiting" not in page.link
+    assert not kept_waiting(page)
     assert (page.prompt, vm.starts) == (APPLE, 1)
     page.run()
     assert len(submitted(backend)) == 1
@@ -125,11 +133,11 @@ def test_the_words_english_and_waiting_survive_a_refresh(page: Page, vm: FakeVm,
 
 def test_two_tabs_that_wait_for_the_same_picture_make_one_job(page: Page, vm: FakeVm, backend: FakeBackend) -> None:
     page.open().draw()
-    link = dict(page.link)
+    kept = deepcopy(page.kept)
     vm.now = running(BootPhase.READY)
     wake_up(page, backend)
     page.run()
-    page.link = link
+    page.kept = kept
     page.open()
     assert len(backend.asked("POST", "/v1/jobs")) >= 2
     assert len(submitted(backend)) == 1
@@ -147,6 +155,68 @@ def test_a_link_of_another_owner_neither_draws_nor_wakes(page: Page, vm: FakeVm,
     assert not submitted(backend)
 
 
+def test_all_that_was_asked_for_while_the_machine_wakes_is_drawn_in_that_order(
+    page: Page, vm: FakeVm, backend: FakeBackend
+) -> None:
+    page.open().draw("黒い猫").draw("白い犬")
+    assert all(f"**{prompt}**" in page.words for prompt in ("黒い猫", "白い犬"))
+    page.open().draw("赤いりんご")
+    vm.now = running(BootPhase.READY)
+    wake_up(page, backend)
+    page.run()
+    assert [request["source_prompt"] for request in submitted(backend)] == ["赤いりんご", "白い犬", "黒い猫"]
+    assert not kept_waiting(page)
+
+
+@pytest.mark.usefixtures("vm")
+def test_what_another_tab_waits_for_is_not_forgotten(page: Page) -> None:
+    page.open().draw("黒い猫")
+    first = page.app
+    page.open().draw("白い犬")
+    second, page.app = page.app, first
+    page.run()
+    assert len(kept_waiting(page)) == 2
+    page.app = second
+    page.press(f"give_up_{next(iter(kept_waiting(page)))}")
+    assert [request["source_prompt"] for request in kept_waiting(page).values()] == ["白い犬"]
+
+
+@pytest.mark.usefixtures("vm")
+def test_only_so_many_wait_and_the_next_is_told_and_stays_in_its_field(page: Page) -> None:
+    page.open().write(APPLE)
+    for _ in range(MAX_WAITING):
+        page.press("draw")
+    assert not page.app.error
+    page.press("draw")
+    assert JAPANESE.errors[TooManyWait] in page.words
+    assert len(kept_waiting(page)) == MAX_WAITING
+    assert page.prompt == APPLE
+
+
+@pytest.mark.parametrize("code", ["rate_limit_exceeded", "queue_full"])
+def test_what_the_backend_has_no_room_for_goes_on_waiting(
+    page: Page, vm: FakeVm, backend: FakeBackend, code: str
+) -> None:
+    page.open().draw("黒い猫").draw("白い犬")
+    vm.now = running(BootPhase.READY)
+    wake_up(page, backend)
+    backend.answer_with(Answer.error(429, code, Retry_After="40"), "/v1/jobs", "POST")
+    assert JAPANESE.errors[ERROR_OF[code]] + "約40秒後に空きます。" in page.run().words
+    assert len(kept_waiting(page)) == 2
+    backend.overrides.clear()
+    page.run()
+    assert len(submitted(backend)) == 2
+
+
+def test_what_waits_is_handed_in_while_the_gallery_is_looked_at(page: Page, vm: FakeVm, backend: FakeBackend) -> None:
+    page.open().draw().go_to("gallery")
+    assert "マシンを起こしています" in page.words
+    vm.now = running(BootPhase.READY)
+    wake_up(page, backend)
+    page.run()
+    assert len(submitted(backend)) == 1
+
+
 def test_a_refresh_does_not_wake_a_machine_that_fell_asleep_again(page: Page, vm: FakeVm) -> None:
     page.open().draw()
     vm.now, vm.starts = ASLEEP, 0
@@ -157,8 +227,8 @@ def test_a_refresh_does_not_wake_a_machine_that_fell_asleep_again(page: Page, vm
 
 
 def test_waiting_can_be_given_up(page: Page, vm: FakeVm, backend: FakeBackend) -> None:
-    page.open().draw().press("give_up_gpu")
-    assert "waiting" not in page.link
+    page.open().draw().press("give_up_")
+    assert not kept_waiting(page)
     assert page.prompt == APPLE
     vm.now = running(BootPhase.READY)
     wake_up(page, backend)
@@ -246,9 +316,9 @@ def test_a_model_that_still_loads_is_waited_for(page: Page, vm: FakeVm, backend:
     vm.now = running(BootPhase.READY)
     wake_up(page, backend)
     backend.answer_with(Answer.error(503, "model_loading"), "/v1/jobs", "POST")
-    assert "waiting" in page.run().link
+    assert kept_waiting(page.run())
     wake_up(page, backend)
-    assert "waiting" not in page.run().link
+    assert not kept_waiting(page.run())
     assert len(submitted(backend)) == 1
 
 
@@ -260,8 +330,8 @@ def test_what_the_backend_refuses_after_all_is_told_and_waits_no_more(
     wake_up(page, backend)
     backend.answer_with(Answer.error(400, "invalid_prompt"), "/v1/jobs", "POST")
     page.run()
-    assert JAPANESE.errors[ERROR_OF["invalid_prompt"]] in page.words
-    assert "waiting" not in page.link
+    assert f"**{APPLE}**: {JAPANESE.errors[ERROR_OF['invalid_prompt']]}" in page.words
+    assert not kept_waiting(page)
     assert page.prompt == APPLE
 
 

@@ -1,0 +1,64 @@
+from dataclasses import asdict
+from typing import Any
+
+import pytest
+
+from frontend_streamlit.backend_client import JobRequest
+from frontend_streamlit.kept import Draft, Fields, Pending, read_draft, read_waiting
+from frontend_streamlit.translation import Translation
+
+ME, OTHER = "m" * 32, "o" * 32
+PENDING = Pending(JobRequest(prompt="a red apple", source_prompt="赤いりんご", owner=ME, n=2, seed=None, steps=20))
+DRAFT = Draft(
+    fields=Fields(prompt="赤いりんご", english="a red apple", quality=None, steps=33),
+    translation=Translation(
+        source="赤いりんごと星", english="a red apple", translator="offline", unknown_words=("星",)
+    ),
+    model="kotoe-mini",
+)
+
+
+def kept(**changes: Any) -> dict[str, Any]:
+    waiting = {PENDING.key: asdict(PENDING.request) | {"owner": ""}}
+    return {"draft": DRAFT.model_dump(mode="json"), "waiting": waiting} | changes
+
+
+def test_a_draft_comes_back() -> None:
+    assert read_draft(kept()) == DRAFT
+
+
+def test_what_waits_comes_back_in_the_name_of_whoever_visits() -> None:
+    assert read_waiting(kept(), ME) == [PENDING]
+    assert read_waiting(kept(waiting={PENDING.key: asdict(PENDING.request)}), OTHER)[0].request.owner == OTHER
+
+
+def test_every_request_has_a_key_of_its_own() -> None:
+    assert Pending(PENDING.request).key != PENDING.key
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"count": 9},
+        {"steps": 0},
+        {"seed": -1},
+        {"guidance": 99},
+        {"sampler": "x"},
+        {"prompt": "x" * 1001},
+        {"prompt": 1},
+    ],
+    ids=str,
+)
+def test_a_draft_that_could_not_be_entered_is_none(changes: dict[str, Any]) -> None:
+    document = kept()
+    document["draft"]["fields"] |= changes
+    assert read_draft(document) is None
+    assert read_waiting(document, ME) == [PENDING]
+
+
+@pytest.mark.parametrize(
+    "document", [None, "", [], {}, {"draft": None, "waiting": None}, {"draft": 1, "waiting": {"a": 1}}]
+)
+def test_anything_else_is_nothing(document: object) -> None:
+    assert read_draft(document) is None
+    assert read_waiting(document, ME) == []
