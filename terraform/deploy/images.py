@@ -1,7 +1,11 @@
-"""The two images: named by what they are built from, built and pushed if they are not there."""
+"""The two images: named by what they are built from, built and pushed if they are not there.
+
+Weights and torch are the backend's; the page's image does not ask for its arguments.
+"""
 
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
 from pathlib import Path
 
 from terraform.deploy.commands import Commands
@@ -21,6 +25,8 @@ def tag_of_tree(commands: Commands, options: Options) -> str:
     if commands.run("git", "status", "--porcelain").strip():
         tag += f"-dirty-{tree_of_working_copy(commands)[:8]}"
         commands.say(f"the working tree has changes: the images are marked {tag}")
+    if options.torch_index:
+        tag += f"-torch-{sha256(options.torch_index.encode()).hexdigest()[:8]}"
     return tag if options.model == "mini" else f"{tag}-{options.model}"
 
 
@@ -60,7 +66,8 @@ def build_in_cloud(commands: Commands, options: Options, image: str, build: dict
     values = {
         "_IMAGE": f"{options.registry}/{image}",
         "_DOCKERFILE": DOCKERFILES[image.partition(":")[0]],
-        "_ARGUMENT": build_argument(options),
+        "_MODEL": options.model,
+        "_TORCH_INDEX": options.torch_index,
         "_REVISION": image.partition(":")[2],
     }
     commands.gcloud(
@@ -85,12 +92,8 @@ def build_here(commands: Commands, options: Options, name: str, tag: str) -> Non
         "--push",
         f"--file={ROOT / DOCKERFILES[name]}",
         f"--tag={options.registry}/{name}:{tag}",
-        f"--build-arg={build_argument(options)}",
+        f"--build-arg=MODEL={options.model}",
+        f"--build-arg=TORCH_INDEX={options.torch_index}",
         f"--build-arg=REVISION={tag}",
         str(ROOT),
     )
-
-
-def build_argument(options: Options) -> str:
-    """Which weights the backend's image holds; the page's does not ask."""
-    return f"MODEL={options.model}"

@@ -35,6 +35,7 @@ class Options:
     users: tuple[str, ...]
     backend: str
     model: str
+    torch_index: str
     translator: str
     builder: str
     budget: int
@@ -90,6 +91,9 @@ def read_options(environment: Mapping[str, str]) -> Options:
     for user in users:
         if not USER.fullmatch(user):
             raise DeployError(f"USERS has {user!r}: write user:NAME@HOST, group:NAME@HOST or domain:HOST")
+    torch_index = values.get("TORCH_INDEX", "")
+    if not re.fullmatch(r"(https?://[^\s,]+)?", torch_index):
+        raise DeployError(f"TORCH_INDEX is {torch_index!r}: name the URL of an index that has torch")
     budget = values.get("BUDGET", "0")
     if not re.fullmatch(r"\d{1,9}", budget):
         raise DeployError(f"BUDGET is {budget!r}, not a whole number in the currency of the billing account")
@@ -103,6 +107,7 @@ def read_options(environment: Mapping[str, str]) -> Options:
         users=users,
         backend=chosen["BACKEND"],
         model=chosen["MODEL"],
+        torch_index=torch_index,
         translator=chosen["TRANSLATOR"],
         builder=chosen["BUILDER"],
         budget=int(budget),

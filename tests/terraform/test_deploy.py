@@ -290,7 +290,19 @@ def test_other_weights_are_another_image(cloud: Cloud) -> None:
     cloud.run("deploy", MODEL="glide")
     calls = cloud.calls()
     assert argument(calls, "app apply", "-var=image_tag").endswith("-glide")
-    assert "_ARGUMENT=MODEL=glide" in next(call for call in calls if "builds submit" in call)
+    assert "_MODEL=glide," in next(call for call in calls if "builds submit" in call)
+
+
+def test_torch_from_another_index_is_another_image(cloud: Cloud) -> None:
+    tags = []
+    for index in ("https://wheels.example/cu126", "https://wheels.example/cu128"):
+        done = cloud.run("deploy", TORCH_INDEX=index)
+        calls = cloud.calls()
+        assert done.returncode == 0, done.stderr
+        assert f"_TORCH_INDEX={index}," in next(call for call in calls if "builds submit" in call)
+        tags.append(argument(calls, "app apply", "-var=image_tag"))
+    assert all(re.fullmatch(r"[0-9a-f]{12}-torch-[0-9a-f]{8}", tag) for tag in tags)
+    assert tags[0] != tags[1]
 
 
 def test_docker_builds_for_the_clouds_machines(cloud: Cloud) -> None:
@@ -493,6 +505,7 @@ def test_missing_tool_is_named_with_where_to_get_it(cloud: Cloud, tool: str) -> 
         ({"REGION": "us-east4", "ZONE": "us-west1-a"}, "ZONE has 'us-west1-a', which is no zone of us-east4"),
         ({"USERS": "allUsers"}, "USERS has 'allUsers': write user:NAME@HOST"),
         ({"BUDGET": "50 EUR"}, "BUDGET is '50 EUR', not a whole number"),
+        ({"TORCH_INDEX": "cu126"}, "TORCH_INDEX is 'cu126': name the URL"),
         ({"SPOT": "yes"}, "SPOT is 'yes', not 1 or 0"),
     ],
 )
