@@ -94,7 +94,7 @@ mini-train: $(RUNTIME) ## a mini model of your own: [CONCEPTS=my.tsv] [FONT=my.t
 	  $${CONCEPTS:+--concepts="$$CONCEPTS"}; }; \
 	train train base --minutes="$$minutes" $${CONCEPTS:+--start-from=backend_gpu/mini/weights}; \
 	train train upsampler --minutes="$$((minutes / 3 + 1))" $${CONCEPTS:+--start-from=backend_gpu/mini/weights}; \
-	train export --weights="$$folder/weights"
+	train export
 
 mini-eval: $(RUNTIME) ## score the mini model on held-out combinations [ARGS=…]
 	@$(PYTHON) -m backend_gpu.mini.training evaluate $(ARGS)

@@ -6,6 +6,7 @@ name and its plural, the colour it has of itself, "yes" if it may have any other
 
 import argparse
 import json
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +27,7 @@ from backend_gpu.mini.training.classifier import CLEAN_CROPS, CropClassifier, Re
 from backend_gpu.mini.training.evaluate import SEED, Judge, evaluate, model_painter
 from backend_gpu.mini.training.grid import draw_grid
 from backend_gpu.mini.training.study import FORMS, Setting, draw_sheet, study, table
-from backend_gpu.mini.vocabulary import CONCEPTS, Vocabulary, load_vocabulary
+from backend_gpu.mini.vocabulary import CONCEPTS, GRAMMAR, Vocabulary, load_vocabulary
 
 STUDY = Path(__file__).parents[3] / "docs" / "samplers.md"
 
@@ -46,9 +47,11 @@ def main() -> None:
     )
     command.add_argument("--threads", type=int, default=2)
     command.set_defaults(run=start_training)
-    command = commands.add_parser("export", help="write the trained networks as the weights that the service opens")
+    command = commands.add_parser("export", help="write the trained networks as a model that service and page can use")
     add_table_options(command)
-    command.add_argument("--weights", type=Path, default=Path("out/mini/weights"), help="where the weights go")
+    command.add_argument(
+        "--model", type=Path, help="the folder that gets weights and tables: FOLDER/model if not given"
+    )
     command.set_defaults(run=export_weights)
     command = commands.add_parser("evaluate", help="score the weights; the figures go to FOLDER/evaluation.json")
     add_table_options(command)
@@ -122,14 +125,18 @@ def start_training(options: argparse.Namespace) -> None:
 
 
 def export_weights(options: argparse.Namespace) -> None:
-    """Turn the checkpoints of both networks into weights."""
+    """Turn the checkpoints of both networks into weights, and put beside them what the page's translator reads."""
     concepts = [concept.english for concept in learned_vocabulary(options).concepts]
+    model = options.model or options.folder / "model"
     for network in ("base", "upsampler"):
-        checkpoint, weights = options.folder / f"{network}.pt", options.weights / f"{network}.safetensors"
+        checkpoint, weights = options.folder / f"{network}.pt", model / "weights" / f"{network}.safetensors"
         words = torch.load(checkpoint, weights_only=True)["words"]
         config = train.base_config(len(words)) if network == "base" else train.UPSAMPLER_CONFIG
         train.export(checkpoint, weights, config, concepts)
         print(f"{weights}: {weights.stat().st_size / 1e6:.1f} MB")
+    for source, name in ((options.concepts, CONCEPTS.name), (GRAMMAR, GRAMMAR.name)):
+        if source.resolve() != (model / name).resolve():
+            shutil.copy(source, model / name)
 
 
 def instruments(options: argparse.Namespace) -> tuple[Vocabulary, CropClassifier]:

@@ -35,7 +35,7 @@ CROPS_PER_PICTURE = 4
 REPAINTED = 0.7  # share of the upsampler's batches whose low_res the base model has painted again
 REPAINTED_FROM = (50, 450)  # timesteps it starts from: up to there the picture stays where it was
 REPAINTED_GUIDANCE = 2.5
-SAVE_INTERVAL_S = 120
+SAVE_INTERVAL_S, TELL_INTERVAL_S = 120, 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -324,12 +324,12 @@ def draw_timesteps(plan: Plan, generator: torch.Generator) -> Tensor:
 
 
 def train_until_done(training: Training, batches: Batches, device: torch.device) -> None:
-    """Run the plan to its end, saving every two minutes; prints a line with the loss every hundred steps."""
+    """Run the plan to its end, saving every two minutes; prints how far it is and the loss three times a minute."""
     plan, config = training.plan, training.network.config
     table = torch.tensor(alpha_bars(config.noise_schedule))
     generator = torch.Generator().manual_seed(plan.seed + training.steps)
     losses: list[float] = []
-    saved_at = ticked_at = time.monotonic()
+    saved_at = told_at = ticked_at = time.monotonic()
     while training.minutes < plan.minutes:
         t = draw_timesteps(plan, generator)
         alpha_bar = table[t][:, None, None, None].to(device)
@@ -351,11 +351,12 @@ def train_until_done(training: Training, batches: Batches, device: torch.device)
         now = time.monotonic()
         training.minutes += (now - ticked_at) / 60
         ticked_at = now
-        if len(losses) == 100:
+        if now - told_at > TELL_INTERVAL_S:
             seen = training.steps * plan.batch_size
             time_told = f"{training.minutes:7.2f}/{plan.minutes:g} min"
             print(f"{time_told}  {seen:9,} pictures  loss {np.mean(losses):.4f}", flush=True)
             losses.clear()
+            told_at = now
         if now - saved_at > SAVE_INTERVAL_S:
             training.save()
             saved_at = now

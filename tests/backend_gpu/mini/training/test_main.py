@@ -13,9 +13,9 @@ from PIL import Image, ImageFont
 from backend_gpu.mini.model import open_mini, trained_concepts
 from backend_gpu.mini.training import __main__ as commands
 from backend_gpu.mini.training import card, classifier, evaluate, grid, train
-from backend_gpu.mini.vocabulary import load_vocabulary
+from backend_gpu.mini.vocabulary import CONCEPTS, GRAMMAR, load_vocabulary
 
-CONCEPTS = [concept.english for concept in load_vocabulary().concepts[:12]]
+TRAINED = [concept.english for concept in load_vocabulary().concepts[:12]]
 
 
 @dataclass(frozen=True)
@@ -53,18 +53,28 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
         command_line.train("base")
         command_line.train("upsampler")
         command_line.run(
-            "export", f"--folder={command_line.checkpoints}", f"--weights={command_line.weights}", "--rows=12"
+            "export", f"--folder={command_line.checkpoints}", f"--model={command_line.weights.parent}", "--rows=12"
         )
         yield command_line
 
 
 def test_training_and_export_make_a_model_that_knows_what_it_was_trained_on(made: Commands) -> None:
     pipeline = open_mini(made.weights)
-    assert trained_concepts(made.weights) == CONCEPTS
+    assert trained_concepts(made.weights) == TRAINED
     words = replace(load_vocabulary(), concepts=load_vocabulary().concepts[:12]).words()
     assert pipeline.tokenizer.vocab_size == len(words) + 2
     assert pipeline.tokenizer.context == train.TEXT_CONTEXT
     assert (pipeline.base.config.image_size, pipeline.upsampler.config.image_size) == (64, 256)
+
+
+def test_what_the_translator_reads_comes_with_the_weights(made: Commands) -> None:
+    for table in (CONCEPTS, GRAMMAR):
+        assert (made.weights.parent / table.name).read_bytes() == table.read_bytes()
+
+
+def test_a_fault_of_the_table_is_told_in_a_sentence(made: Commands) -> None:
+    with pytest.raises(SystemExit, match=r"can't read the concepts in nowhere\.tsv"):
+        made.run("train", "base", "--concepts=nowhere.tsv")
 
 
 def test_the_evaluation_goes_into_a_file_and_the_card(made: Commands, tmp_path: Path) -> None:
