@@ -85,6 +85,7 @@ def show(session: Session, clients: Clients) -> None:
         with right:
             components.show_english(session, clients, status)
         components.show_examples(session, clients, model)
+        components.show_drawable(session, status)
         components.show_settings(session)
         components.show_draw_button(session, clients)
         gpu_panel.show_gpu(session, clients, status)

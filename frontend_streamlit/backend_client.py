@@ -153,11 +153,16 @@ class Status:
     queued_jobs: int
     running_jobs: int
     vocabulary: frozenset[str]  # empty: any English
+    experimental: tuple[str, ...]  # phrases that it knows but does not draw well
 
     def unknown_words(self, english: str) -> list[str]:
         """Words of a prompt that the model has never seen."""
         words = dict.fromkeys(re.findall(r"[a-z]+(?:-[a-z]+)*", english.lower()))
         return [word for word in words if word not in self.vocabulary] if self.vocabulary else []
+
+    def experimental_phrases(self, english: str) -> list[str]:
+        """Phrases in a prompt that the model does not draw well."""
+        return [phrase for phrase in self.experimental if re.search(rf"\b{re.escape(phrase)}\b", english.lower())]
 
 
 class BackendClient:
@@ -267,6 +272,7 @@ def read_status(document: Mapping[str, Any]) -> Status:
         queued_jobs=document["queued_jobs"],
         running_jobs=document["running_jobs"],
         vocabulary=frozenset(document["vocabulary"]),
+        experimental=tuple(document.get("experimental", ())),  # backends before it had none to tell
     )
 
 

@@ -13,23 +13,23 @@ export default function ({ data, setTriggerValue }) {
       localStorage.setItem(name, JSON.stringify(kept))
     } catch {} // full, or none
   }
-  const keepTyped = (kept, element) => {
+  const typedInto = (element) => {
     const field = data.texts.find((key) => element?.closest(`.st-key-${key}`))
-    if (field && kept.draft) kept.draft.fields[field] = element.value
-    return kept
+    return field ? { [field]: element.value } : {}
   }
 
   if (data.is_known) {
-    const kept = read()
-    kept.draft = data.draft
-    kept.waiting = { ...kept.waiting, ...data.waiting } // another tab may wait for others
-    for (const key of data.done) delete kept.waiting[key]
-    write(keepTyped(kept, document.activeElement))
+    const waiting = { ...read().waiting, ...data.waiting } // another tab may wait for others
+    for (const key of data.done) delete waiting[key]
+    write({ draft: data.draft, typed: typedInto(document.activeElement), waiting })
   } else {
     setTriggerValue("told", read())
   }
 
-  const onInput = (event) => write(keepTyped(read(), event.target))
+  const onInput = ({ target }) => {
+    const kept = read()
+    write({ ...kept, typed: { ...kept.typed, ...typedInto(target) } })
+  }
   document.addEventListener("input", onInput)
   return () => document.removeEventListener("input", onInput)
 }

@@ -9,6 +9,7 @@ import streamlit as st
 
 from frontend_streamlit.backend_client import Status
 from frontend_streamlit.clients import Clients
+from frontend_streamlit.drawable import drawable
 from frontend_streamlit.kept import (
     GUIDANCE_SCALES,
     MAX_CHARACTERS,
@@ -96,6 +97,7 @@ def show_prompt(session: Session, clients: Clients) -> None:
         args=(session.read_prompt, clients.translator),
         persist_state="session",
     )
+    session.act(session.read_prompt, clients.translator)  # a change in the first moments of a visit calls nothing
 
 
 def show_examples(session: Session, clients: Clients, model: str) -> None:
@@ -109,6 +111,23 @@ def show_examples(session: Session, clients: Clients, model: str) -> None:
                 on_click=session.act,
                 args=(session.take_example, example, clients.translator),
             )
+
+
+def show_drawable(session: Session, status: Status | None) -> None:
+    """All that a model with a vocabulary can draw."""
+    if status is None or not status.vocabulary:
+        return
+    texts = texts_of(session)
+    with st.expander(texts.drawable):
+        for kind, words in drawable().items():
+            known = [word for word in words if not status.unknown_words(word.english)]
+            names = [
+                (word.japanese if session.language == "ja" else word.english)
+                + texts.weak * (word.english in status.experimental)
+                for word in known
+            ]
+            st.markdown(f"**{texts.drawable_kinds[kind]}** {texts.comma.join(names)}")
+        st.caption(texts.drawable_help)
 
 
 def show_english(session: Session, clients: Clients, status: Status | None) -> None:
@@ -156,11 +175,13 @@ def show_english(session: Session, clients: Clients, status: Status | None) -> N
         if not translation.english:
             st.warning(texts.nothing_understood)
         elif translation.unknown_words:
-            st.warning(texts.unknown_words.format("、".join(translation.unknown_words)))
+            st.warning(texts.unknown_words.format(as_text(texts.comma.join(translation.unknown_words))))
     english = st.session_state.english.lower()
     if status is not None and english:
         if unknown := status.unknown_words(english):
-            st.warning(texts.model_unknown_words.format(", ".join(unknown)))
+            st.warning(texts.model_unknown_words.format(texts.comma.join(unknown)))
+        for phrase in status.experimental_phrases(english):
+            st.warning(texts.experimental.format(phrase))
         if status.model == "glide" and PEOPLE & set(english.replace(",", " ").split()):
             st.warning(texts.people_warning)
 

@@ -46,9 +46,9 @@ class Draft(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    fields: Fields
-    translation: Translation | None
-    model: str  # that the numbers suit
+    fields: Fields = Fields()
+    translation: Translation | None = None
+    model: str = ""  # that the numbers suit
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,15 @@ class Pending:
 
 def read_draft(kept: Any) -> Draft | None:
     """The draft in what a browser kept; None if it has none, or one of another version of the page."""
-    return valid(Draft, kept.get("draft")) if isinstance(kept, dict) else None
+    if not isinstance(kept, dict):
+        return None
+    draft = valid(Draft, kept.get("draft"))
+    typed = kept.get("typed")  # since then
+    if not isinstance(typed, dict) or not typed:
+        return draft
+    draft = draft or Draft()
+    fields = valid(Fields, draft.fields.model_dump() | typed)
+    return draft.model_copy(update={"fields": fields}) if fields else draft
 
 
 def read_waiting(kept: Any, owner: str) -> list[Pending]:

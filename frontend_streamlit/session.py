@@ -55,6 +55,7 @@ class Session:
 
     owner: str
     language: str = "ja"
+    read: str = ""  # the prompt that was last given to the translator
     translation: Translation | None = None
     translation_error: TranslationError | None = None
     submit_error: BackendError | TooManyWait | None = None
@@ -120,9 +121,9 @@ class Session:
             return
         for key, value in draft.fields:
             st.session_state[key] = value
-        self.translation, self.model = draft.translation, draft.model
-        if self.is_stale:  # it was being typed when the visit ended
-            self.read_prompt(translator)
+        self.translation, self.model = draft.translation, draft.model or self.model
+        self.read = draft.translation.source if draft.translation else ""
+        self.read_prompt(translator)  # which may have been in the middle of being typed
 
     def switch_language(self) -> None:
         """To the other one; stands in the link, so that it stays."""
@@ -166,15 +167,15 @@ class Session:
         self.translate(translator)
 
     def read_prompt(self, translator: Translator) -> None:
-        """The prompt has changed: translate it, unless that would overwrite what the user wrote in English."""
-        if not self.is_edited:
+        """Translate the prompt if it has changed, unless that would overwrite what the user wrote in English."""
+        if st.session_state.prompt.strip() != self.read and not self.is_edited:
             self.translate(translator)
 
     def translate(self, translator: Translator) -> None:
         """Translate the prompt; an error is kept for the page to tell, and English that the user wrote with it."""
         source = st.session_state.prompt.strip()
         was_edited = self.is_edited
-        self.translation_error = None
+        self.read, self.translation_error = source, None
         if not source:
             self.translation = None
             st.session_state.english = ""
@@ -217,7 +218,7 @@ class Session:
         self.submit_error = None
         self.refused.clear()
         if not st.session_state.english.strip():
-            self.read_prompt(clients.translator)
+            self.translate(clients.translator)
         request = self.request()
         self.has_nothing_to_draw = not request.prompt
         return bool(request.prompt) and self.submit(Pending(request), clients)
@@ -293,7 +294,7 @@ class Session:
         state = st.session_state
         state.prompt = record.get("source_prompt") or record["prompt"]
         state.english = record["prompt"]
-        self.translation_error = None
+        self.read, self.translation_error = state.prompt.strip(), None
         self.translation = Translation(
             source=state.prompt, english=state.english, translator=record.get("translator") or "edited"
         )

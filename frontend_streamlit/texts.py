@@ -50,6 +50,12 @@ class Texts:
     translate_again: str
     undo_translation: str
     model_unknown_words: str
+    experimental: str
+    drawable: str
+    drawable_kinds: Mapping[str, str]
+    drawable_help: str
+    weak: str
+    comma: str
     people_warning: str
     settings: str
     count: str
@@ -136,7 +142,15 @@ JAPANESE = Texts(
     english_kept="日本語が変わりましたが、手直しした英語はそのままです。",
     translate_again="訳し直す",
     undo_translation="訳に戻す",
-    model_unknown_words="このモデルが知らない言葉：{}。その部分は絵に出ないかもしれません。",
+    model_unknown_words=(
+        "このモデルが知らない言葉：{}。その部分は絵に出ません。下の「このモデルが描けるもの」から選んでください。"
+    ),
+    experimental="「{}」は、このモデルがまだうまく描けない描き方です。そのとおりにならないことがあります。",
+    drawable="このモデルが描けるもの",
+    drawable_kinds={"concept": "もの", "colour": "色", "scene": "場所や時間", "style": "描き方"},
+    drawable_help="ものは四つまで（三匹の犬）、二つのものは並べて（家の左に猫、犬と猫）描けます。",
+    weak="（苦手）",
+    comma="、",
     people_warning="GLIDE の公開モデルは人を描けないように訓練されています。人の部分はうまく描けません。",
     settings="設定",
     count="枚数",
@@ -298,7 +312,15 @@ ENGLISH = Texts(
     english_kept="The Japanese has changed; the English that you edited was kept.",
     translate_again="Translate again",
     undo_translation="Back to the translation",
-    model_unknown_words="Words that this model does not know: {}. They may be missing in the picture.",
+    model_unknown_words=(
+        "Words that this model does not know: {}. They will be missing; choose from what it can draw, below."
+    ),
+    experimental='"{}" is something that this model does not draw well yet. It may come out otherwise.',
+    drawable="What this model can draw",
+    drawable_kinds={"concept": "Things", "colour": "Colours", "scene": "Places and times", "style": "Styles"},
+    drawable_help="Up to four of a thing (three dogs), or two things (a cat to the left of a house, a dog and a cat).",
+    weak=" (weak)",
+    comma=", ",
     people_warning="GLIDE's public model was trained not to draw people. They will not come out well.",
     settings="Settings",
     count="Pictures",

@@ -16,6 +16,7 @@ from tests.browser.conftest import SCREENSHOTS, Service
 
 APPLE, ENGLISH_APPLE = "青い背景に赤いりんご", "a red apple on a blue background"
 PHONE = {"width": 390, "height": 844}
+LONG_MS = 240_000  # for pictures, on a machine with other work to do
 Visit = Callable[..., Page]
 
 
@@ -35,9 +36,11 @@ def shot(page: Page, name: str) -> None:
     page.screenshot(path=SCREENSHOTS / f"{name}.png")
 
 
-def last_long(page: Page) -> None:
-    """Choose so many steps that a job lasts until the test is through with it."""
+def last_long(page: Page, pictures: int = 8) -> None:
+    """Choose so many pictures and steps that a job lasts until the test is through with it, on a fast machine too."""
     page.get_by_text(JAPANESE.settings, exact=True).click()
+    field(page, JAPANESE.count).fill(str(pictures))
+    field(page, JAPANESE.count).press("Enter")
     slider = page.get_by_role("slider", name=JAPANESE.steps)
     slider.focus()
     slider.press("End")
@@ -104,8 +107,10 @@ def test_a_sentence_becomes_a_picture(visit: Visit) -> None:
     page.get_by_text(JAPANESE.settings, exact=True).click()
     expect(page.get_by_role("slider", name=JAPANESE.steps)).to_have_value("250")  # a refresh keeps the settings
     page.get_by_role("radio", name=JAPANESE.qualities["fast"]).or_(button(page, JAPANESE.qualities["fast"])).click()
+    field(page, JAPANESE.count).fill("1")
+    field(page, JAPANESE.count).press("Enter")
     draw(page)
-    expect(finished(page)).to_be_visible(timeout=40_000)
+    expect(finished(page)).to_be_visible(timeout=LONG_MS)
     source = cards(page).locator("img").get_attribute("src") or ""
     assert source.startswith("data:image/png;base64,")
     with page.expect_download() as download:
@@ -135,10 +140,11 @@ def test_two_jobs_run_side_by_side_and_on_two_devices(visit: Visit) -> None:
 
 def test_what_is_being_typed_is_not_lost_while_a_job_is_followed_and_ends(visit: Visit) -> None:
     page = visit()
+    last_long(page, pictures=1)
     draw(page)
     expect(button(page, JAPANESE.cancel)).to_be_visible()
     field(page, JAPANESE.prompt).press_sequentially("と黒い猫")
-    expect(finished(page)).to_be_visible(timeout=40_000)
+    expect(finished(page)).to_be_visible(timeout=LONG_MS)
     page.wait_for_timeout(1000)
     expect(field(page, JAPANESE.prompt)).to_have_value(f"{APPLE}と黒い猫")
     field(page, JAPANESE.english).fill("my own words")
@@ -171,9 +177,12 @@ def test_a_page_server_that_is_replaced_loses_nothing(visit: Visit, service: Ser
     field(page, JAPANESE.english).fill("a blue cat")
     field(page, JAPANESE.prompt).press_sequentially("と")
     service.end("frontend_streamlit", signal.SIGTERM)
-    service.start("frontend_streamlit")
-    service.wait("frontend_streamlit")
-    expect(page.get_by_text(JAPANESE.english_kept)).to_be_visible(timeout=60_000)  # connected again
+    with page.expect_websocket(timeout=60_000):
+        service.start("frontend_streamlit")
+        service.wait("frontend_streamlit")
+    for view in (JAPANESE.gallery_view, JAPANESE.draw_view):
+        page.get_by_role("radio", name=view).or_(button(page, view)).first.click()
+    expect(page.get_by_text(JAPANESE.english_kept)).to_be_visible()
     expect(field(page, JAPANESE.prompt)).to_have_value("黒い猫と")
     expect(field(page, JAPANESE.english)).to_have_value("a blue cat")
 
@@ -181,7 +190,8 @@ def test_a_page_server_that_is_replaced_loses_nothing(visit: Visit, service: Ser
 def test_a_page_where_nothing_runs_is_silent(visit: Visit) -> None:
     page = visit()
     expect(page.get_by_text(JAPANESE.no_jobs)).to_be_visible()
-    page.wait_for_timeout(1000)
+    settle(page)
+    page.wait_for_timeout(2000)
     heard: list[str] = []
     page.on("request", lambda request: heard.append(request.url))
     messages = page.context.new_cdp_session(page)
@@ -193,7 +203,7 @@ def test_a_page_where_nothing_runs_is_silent(visit: Visit) -> None:
 
 def test_the_gallery_shows_opens_finds_saves_and_deletes(visit: Visit, link: str, service: Service) -> None:
     page = visit(link)
-    expect(finished(page)).to_have_count(3, timeout=40_000)
+    expect(finished(page)).to_have_count(3, timeout=LONG_MS)
     shot(page, "8_three_pictures")
     page.get_by_role("radio", name=JAPANESE.gallery_view).or_(button(page, JAPANESE.gallery_view)).click()
     thumbnails = page.locator("[class*=st-key-card_] img")
@@ -251,7 +261,7 @@ def test_nothing_is_wider_than_a_phone(visit: Visit, link: str) -> None:
         }).map(element => element.outerHTML.slice(0, 200))"""
         assert page.evaluate(wide) == []
 
-    expect(finished(page)).to_have_count(3, timeout=40_000)
+    expect(finished(page)).to_have_count(3, timeout=LONG_MS)
     page.get_by_text(JAPANESE.settings, exact=True).click()
     expect(field(page, JAPANESE.negative)).to_be_visible()
     check("12_phone_settings")
@@ -270,13 +280,14 @@ def test_a_backend_that_dies_in_the_middle_is_told_and_its_job_is_finished_after
     visit: Visit, service: Service
 ) -> None:
     page = visit()
+    last_long(page, pictures=3)
     draw(page)
     expect(page.get_by_text(JAPANESE.status["running"])).to_be_visible()
     service.end("backend_gpu", signal.SIGKILL)
     expect(page.get_by_text(JAPANESE.errors[BackendUnavailable])).to_be_visible()
     shot(page, "16_backend_away")
     service.start("backend_gpu")
-    expect(finished(page)).to_be_visible(timeout=60_000)
+    expect(finished(page)).to_have_count(3, timeout=LONG_MS)
     expect(page.get_by_text(JAPANESE.errors[BackendUnavailable])).to_have_count(0)
     expect(field(page, JAPANESE.prompt)).to_have_value(APPLE)
     shot(page, "17_backend_back")

@@ -52,7 +52,7 @@ class Page:
             if data["is_known"]:
                 waiting = kept.get("waiting", {}) | data["waiting"]
                 kept["waiting"] = {key: request for key, request in waiting.items() if key not in data["done"]}
-                kept["draft"] = data["draft"]
+                kept |= {"draft": data["draft"], "typed": {}}
             else:
                 self.tell(component.proto.id, kept)
 

@@ -39,7 +39,7 @@ def backend() -> Iterator[FakeBackend]:
 @pytest.fixture
 def client(backend: FakeBackend, monkeypatch: pytest.MonkeyPatch) -> BackendClient:
     monkeypatch.setattr(backend_client, "SUBMIT_PAUSES_S", (0.0, 0.0))
-    return BackendClient(backend.url, "secret", timeouts_s=(0.3, 0.3))
+    return BackendClient(backend.url, "secret")
 
 
 def test_a_submission_is_told_whole_and_choices_left_open_are_left_out(
@@ -165,7 +165,7 @@ def test_an_address_that_swallows_packets_is_tried_once_and_not_for_long() -> No
             started_at = time.monotonic()
             with pytest.raises(BackendUnreachable):
                 client.submit(REQUEST)
-            assert time.monotonic() - started_at < 1
+            assert time.monotonic() - started_at < 2
 
 
 def test_a_port_where_nobody_listens_is_a_backend_that_does_not_answer(client: BackendClient) -> None:

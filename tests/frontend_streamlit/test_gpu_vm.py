@@ -552,11 +552,11 @@ def test_nobody_listening_is_unreachable() -> None:
 
 
 def test_a_server_that_never_answers_is_given_up(compute: Compute) -> None:
-    compute.delay_s = 1.5
+    compute.delay_s = 10.0
     began = time.monotonic()
     with pytest.raises(GpuVmUnreachable):
-        page(compute, timeout_s=1.0).state()
-    assert time.monotonic() - began < 1.4
+        page(compute, timeout_s=0.3).state()
+    assert time.monotonic() - began < compute.delay_s / 2
 
 
 def test_an_account_that_google_rejects_has_no_credentials(compute: Compute) -> None:

@@ -27,6 +27,14 @@ def test_a_draft_comes_back() -> None:
     assert read_draft(kept()) == DRAFT
 
 
+def test_what_was_typed_after_the_page_had_last_been_told_comes_back_too() -> None:
+    draft = read_draft(kept(typed={"prompt": "黒い猫"}))
+    assert draft is not None
+    assert (draft.fields.prompt, draft.fields.english, draft.model) == ("黒い猫", "a red apple", "kotoe-mini")
+    assert read_draft({"typed": {"english": "a cat"}}) == Draft(fields=Fields(english="a cat"))
+    assert read_draft(kept(typed={"prompt": 1})) == read_draft(kept(typed=None)) == DRAFT
+
+
 def test_what_waits_comes_back_in_the_name_of_whoever_visits() -> None:
     assert read_waiting(kept(), ME) == [PENDING]
     assert read_waiting(kept(waiting={PENDING.key: asdict(PENDING.request)}), OTHER)[0].request.owner == OTHER
@@ -57,7 +65,7 @@ def test_a_draft_that_could_not_be_entered_is_none(changes: dict[str, Any]) -> N
 
 
 @pytest.mark.parametrize(
-    "document", [None, "", [], {}, {"draft": None, "waiting": None}, {"draft": 1, "waiting": {"a": 1}}]
+    "document", [None, "", [], {}, {"draft": None, "waiting": None}, {"draft": 1, "typed": 1, "waiting": {"a": 1}}]
 )
 def test_anything_else_is_nothing(document: object) -> None:
     assert read_draft(document) is None

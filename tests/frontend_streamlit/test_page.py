@@ -70,6 +70,11 @@ def test_the_translation_appears_with_the_name_of_its_translator(page: Page) -> 
     assert JAPANESE.translated_by["offline"] in page.words
 
 
+def test_a_prompt_of_whose_change_streamlit_does_not_tell_is_translated_too(page: Page) -> None:
+    page.open().app.session_state["prompt"] = APPLE
+    assert page.run().english == ENGLISH_APPLE
+
+
 def test_english_is_not_translated(page: Page) -> None:
     page.open().write("a cat")
     assert page.english == "a cat"
@@ -179,7 +184,7 @@ def test_a_refresh_keeps_words_and_settings(page: Page, backend: FakeBackend) ->
 def test_words_that_were_still_being_typed_at_a_refresh_are_kept_and_translated(page: Page) -> None:
     page.open().write(APPLE)
     [kept] = page.kept.values()
-    kept["draft"]["fields"]["prompt"] = "黒い猫"  # as browser_keep.js does at every key
+    kept["typed"] = {"prompt": "黒い猫"}  # as browser_keep.js does at every key
     page.open()
     assert (page.prompt, page.english) == ("黒い猫", "a black cat")
 
@@ -219,7 +224,30 @@ def test_a_draft_of_another_version_of_the_page_does_no_harm(page: Page) -> None
 
 def test_words_outside_the_models_vocabulary_are_named(page: Page) -> None:
     page.open().write_english("a red apple with a hat")
-    assert JAPANESE.model_unknown_words.format("with, hat") in page.words
+    assert JAPANESE.model_unknown_words.format("with、hat") in page.words
+
+
+def test_a_style_that_the_model_does_not_draw_well_is_named(page: Page, backend: FakeBackend) -> None:
+    backend.status |= {"experimental": ["pixel art style", "black"]}
+    page.open().write("ドット絵のりんご")
+    assert page.english == "an apple, pixel art style"
+    assert JAPANESE.experimental.format("pixel art style") in page.words
+    page.write_english("a blackbird")
+    assert JAPANESE.experimental.format("black") not in page.words
+
+
+def test_the_model_says_what_it_can_draw(page: Page, backend: FakeBackend) -> None:
+    backend.status |= {"vocabulary": ["apple", "red", "on", "the", "grass", "pixel", "art", "style"]}
+    backend.status |= {"experimental": ["pixel art style"]}
+    words = page.open().words
+    for told in ("**もの** りんご", "**色** 赤", "**場所や時間** 草原", "**描き方** ドット絵（苦手）"):
+        assert told in words.splitlines()
+    assert "**Things** apple" in page.press("switch_language").words.splitlines()
+
+
+def test_a_model_that_reads_any_english_has_no_such_list(page: Page, backend: FakeBackend) -> None:
+    backend.status |= {"model": "glide", "vocabulary": []}
+    assert JAPANESE.drawable_help not in page.open().words
 
 
 @pytest.mark.parametrize(("model", "is_warned"), [("glide", True), ("kotoe-mini", False)])

@@ -84,7 +84,7 @@ def test_both_come_up_the_url_is_told_and_ctrl_c_stops_both(tmp_path: Path) -> N
         assert len(children) == 2
         process.send_signal(signal.SIGINT)
         process.send_signal(signal.SIGINT)  # as an impatient user does
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
         assert not [child for child in children if is_alive(child)]
         assert "Traceback" not in log.read_text(encoding="utf-8")
     for port in (settings["FRONTEND_PORT"], settings["BACKEND_PORT"]):
@@ -97,7 +97,7 @@ def test_a_signal_while_they_start_stops_both(tmp_path: Path, stop: signal.Signa
         wait_for(lambda: len(children_of(process.pid)) == 2)
         children = children_of(process.pid)
         process.send_signal(stop)
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
         assert not [child for child in children if is_alive(child)]
         assert "Traceback" not in log.read_text(encoding="utf-8")
 
@@ -108,7 +108,7 @@ def test_the_death_of_one_ends_the_other(tmp_path: Path, victim: int) -> None:
         wait_for(lambda: len(children_of(process.pid)) == 2)
         children = children_of(process.pid)
         os.kill(children[victim], signal.SIGKILL)
-        assert process.wait(30) == 1
+        assert process.wait(60) == 1
         assert not [child for child in children if is_alive(child)]
         name = ("backend", "page")[victim]
         assert f"error: the {name} has ended (exit code -9)" in log.read_text(encoding="utf-8")
@@ -117,7 +117,7 @@ def test_the_death_of_one_ends_the_other(tmp_path: Path, victim: int) -> None:
 def test_a_backend_that_cant_start_is_told_and_ends_the_page(tmp_path: Path) -> None:
     settings = environment(tmp_path, BACKEND_MAX_QUEUED_JOBS="many")
     with started(tmp_path, settings, "--with-backend") as (process, log):
-        assert process.wait(30) == 1
+        assert process.wait(60) == 1
         told = log.read_text(encoding="utf-8")
         assert "error: BACKEND_MAX_QUEUED_JOBS is 'many'" in told
         assert "error: the backend has ended (exit code 2)" in told
@@ -152,6 +152,6 @@ def test_a_bad_setting_is_told_in_one_line(tmp_path: Path, name: str, value: str
 
 def run(settings: dict[str, str], *arguments: str) -> tuple[int, str]:
     done = subprocess.run(
-        [*COMMAND, *arguments], cwd=ROOT, env=settings, capture_output=True, text=True, check=False, timeout=30
+        [*COMMAND, *arguments], cwd=ROOT, env=settings, capture_output=True, text=True, check=False, timeout=60
     )
     return done.returncode, done.stdout + done.stderr

@@ -1,0 +1,32 @@
+"""What the mini model can draw, as a list to choose from: read from the two files that its training starts from."""
+
+import csv
+import tomllib
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from frontend_streamlit.translation.japanese_lexicon import japanese_names
+from frontend_streamlit.translation.offline import DEFAULT_DATA_DIR
+
+
+@dataclass(frozen=True)
+class Word:
+    """One thing, colour, scene or style in both languages."""
+
+    japanese: str
+    english: str
+
+
+@lru_cache
+def drawable(data_dir: Path = DEFAULT_DATA_DIR) -> dict[str, tuple[Word, ...]]:
+    """The words by kind: concept, colour, scene, style."""
+    with (data_dir / "concepts.tsv").open(encoding="utf-8", newline="") as file:
+        rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
+        concepts = tuple(Word(japanese_names(row)[0], row["english"]) for row in rows)
+    grammar = tomllib.loads((data_dir / "grammar.toml").read_text(encoding="utf-8"))
+    others = {
+        kind: tuple(Word(row["japanese"][0], row["english"]) for row in grammar[kind])
+        for kind in ("colour", "scene", "style")
+    }
+    return {"concept": concepts} | others
