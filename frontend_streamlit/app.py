@@ -83,12 +83,13 @@ def show(session: Session, clients: Clients) -> None:
         with left:
             components.show_prompt(session, clients)
         with right:
-            components.show_english(session, clients, status)
+            components.show_english(session)
+        components.show_draw_button(session, clients)
+        gpu_panel.show_gpu(session, clients, status)
+        components.show_notices(session, clients, status)
         components.show_examples(session, clients, model)
         components.show_drawable(session, status)
         components.show_settings(session)
-        components.show_draw_button(session, clients)
-        gpu_panel.show_gpu(session, clients, status)
         job_cards.show_jobs(session, clients)
     if clients.settings.login == "none":
         st.caption(components.texts_of(session).private_link)

@@ -154,11 +154,16 @@ class Status:
     running_jobs: int
     vocabulary: frozenset[str]  # empty: any English
     experimental: tuple[str, ...]  # phrases that it knows but does not draw well
+    untrained: frozenset[str]  # names of things whose words it knows from elsewhere, but that it never saw
 
     def unknown_words(self, english: str) -> list[str]:
         """Words of a prompt that the model has never seen."""
         words = dict.fromkeys(re.findall(r"[a-z]+(?:-[a-z]+)*", english.lower()))
         return [word for word in words if word not in self.vocabulary] if self.vocabulary else []
+
+    def draws(self, phrase: str) -> bool:
+        """Whether the model was trained to draw what a phrase of its grammar names."""
+        return phrase not in self.untrained and not self.unknown_words(phrase)
 
     def experimental_phrases(self, english: str) -> list[str]:
         """Phrases in a prompt that the model does not draw well."""
@@ -272,7 +277,8 @@ def read_status(document: Mapping[str, Any]) -> Status:
         queued_jobs=document["queued_jobs"],
         running_jobs=document["running_jobs"],
         vocabulary=frozenset(document["vocabulary"]),
-        experimental=tuple(document.get("experimental", ())),  # backends before it had none to tell
+        experimental=tuple(document.get("experimental", ())),  # this and the next: older backends don't tell
+        untrained=frozenset(document.get("untrained", ())),
     )
 
 

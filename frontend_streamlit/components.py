@@ -120,7 +120,7 @@ def show_drawable(session: Session, status: Status | None) -> None:
     texts = texts_of(session)
     with st.expander(texts.drawable):
         for kind, words in drawable().items():
-            known = [word for word in words if not status.unknown_words(word.english)]
+            known = [word for word in words if status.draws(word.english)]
             names = [
                 (word.japanese if session.language == "ja" else word.english)
                 + texts.weak * (word.english in status.experimental)
@@ -130,47 +130,36 @@ def show_drawable(session: Session, status: Status | None) -> None:
         st.caption(texts.drawable_help)
 
 
-def show_english(session: Session, clients: Clients, status: Status | None) -> None:
-    """The translation, open to changes, and what it does not say."""
+def show_english(session: Session) -> None:
+    """The translation, open to changes, and who wrote it."""
     texts = texts_of(session)
-    st.text_area(
-        texts.english,
-        key="english",
-        max_chars=MAX_CHARACTERS,
-        height=110,
-        help=texts.english_help,
-        persist_state="session",
-    )
+    st.text_area(texts.english, key="english", max_chars=MAX_CHARACTERS, height=110, persist_state="session")
     translation = session.translation
+    told = texts.english_help
+    if session.is_edited:
+        told = texts.translated_by["edited"]
+    elif translation is not None and translation.english:
+        name = "english" if translation.english == translation.source else translation.translator
+        told = texts.translated_by.get(name, name)
+    st.caption(told)  # always one line: a translation that arrives must not move the button from under the mouse
+
+
+def show_notices(session: Session, clients: Clients, status: Status | None) -> None:
+    """Why there is no translation, what it leaves out, and what the model can't draw of it."""
+    texts = texts_of(session)
+    translation = session.translation
+    button = ""
     if session.translation_error is not None:
         st.warning(sentence_for(session.translation_error, texts))
-        st.button(
-            texts.translate_again,
-            key="retry_translation",
-            on_click=session.act,
-            args=(session.translate, clients.translator),
-        )
+        button = "retry_translation"
     elif session.is_edited and session.is_stale and st.session_state.prompt.strip():
         st.info(texts.english_kept)
-        st.button(
-            texts.translate_again,
-            key="translate_again",
-            on_click=session.act,
-            args=(session.translate, clients.translator),
-        )
-    elif translation is not None:
-        name = "edited" if session.is_edited else translation.translator
-        if not session.is_edited and translation.english == translation.source:
-            name = "english"
-        st.caption(texts.translated_by.get(name, name))
-        if session.is_edited and translation.english:
-            st.button(
-                texts.undo_translation,
-                key="undo",
-                on_click=session.act,
-                args=(session.restore_translation,),
-                type="tertiary",
-            )
+        button = "translate_again"
+    elif session.is_edited and translation is not None and translation.english:
+        st.button(texts.undo_translation, key="undo", on_click=session.act, args=(session.restore_translation,))
+    if button:
+        retry = (session.translate, clients.translator)
+        st.button(texts.translate_again, key=button, on_click=session.act, args=retry)
     if translation is not None and not session.is_edited:
         if not translation.english:
             st.warning(texts.nothing_understood)

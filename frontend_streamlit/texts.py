@@ -247,7 +247,7 @@ JAPANESE = Texts(
         backend.QueueFull: "いま順番待ちがいっぱいです。少し待って、もう一度「描く」を押してください。",
         backend.LimitReached: "いまは一度に頼める数の上限です。前の絵ができるのを待つか、取り消してください。",
         backend.ContentRefused: "このサービスでは描けない言葉が入っています。言葉を変えてください。",
-        backend.PromptRefused: "この英語では描けません。下の英語を短くするか、直してください。",
+        backend.PromptRefused: "この英語では描けません。英語を短くするか、直してください。",
         backend.JobMissing: "その絵はもう描くサービスに残っていません。ギャラリーを見てください。",
         TooManyWait: (
             f"もう{MAX_WAITING}件が GPU を待っています。準備ができるまで待つか、どれかを取り消してください。"
@@ -413,7 +413,7 @@ ENGLISH = Texts(
         backend.QueueFull: 'The queue is full just now. Wait a little and press "Draw" again.',
         backend.LimitReached: "You have asked for as much as is allowed for now. Wait for a picture, or cancel one.",
         backend.ContentRefused: "There is a word that this service does not draw. Change it.",
-        backend.PromptRefused: "This English can't be drawn. Make it shorter or change it below.",
+        backend.PromptRefused: "This English can't be drawn. Make it shorter or change it.",
         backend.JobMissing: "The drawing service no longer has that picture. Look into the gallery.",
         TooManyWait: f"{MAX_WAITING} requests wait for the GPU already. Wait until it is ready, or cancel one.",
         GalleryUnavailable: "The gallery can't be opened. Wait a little and try again.",

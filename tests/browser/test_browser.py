@@ -83,7 +83,7 @@ def test_a_sentence_becomes_a_picture(visit: Visit) -> None:
     button(page, JAPANESE.draw).last.click()
 
     preview = cards(page).locator("img")
-    expect(preview).to_be_visible()
+    expect(preview).to_be_visible(timeout=LONG_MS)
     expect(page.get_by_role("progressbar")).to_be_visible()
     expect(page.get_by_text("下描き")).to_contain_text("/250")
     shot(page, "2_running")
@@ -91,7 +91,9 @@ def test_a_sentence_becomes_a_picture(visit: Visit) -> None:
     sources = {preview.get_attribute("src")}
     for _ in range(2):
         page.wait_for_function(
-            "seen => !seen.includes(document.querySelector('[class*=st-key-job_] img').src)", arg=list(sources)
+            "seen => !seen.includes(document.querySelector('[class*=st-key-job_] img').src)",
+            arg=list(sources),
+            timeout=LONG_MS,
         )
         sources.add(preview.get_attribute("src"))
     assert preview.evaluate("image => image.mark") == "the first", "the preview flickers: each one is a new element"

@@ -237,10 +237,10 @@ def test_a_style_that_the_model_does_not_draw_well_is_named(page: Page, backend:
 
 
 def test_the_model_says_what_it_can_draw(page: Page, backend: FakeBackend) -> None:
-    backend.status |= {"vocabulary": ["apple", "red", "on", "the", "grass", "pixel", "art", "style"]}
-    backend.status |= {"experimental": ["pixel art style"]}
+    known = ["apple", "red", "green", "on", "the", "grass", "pixel", "art", "style"]
+    backend.status |= {"vocabulary": known, "experimental": ["pixel art style"], "untrained": ["green apple"]}
     words = page.open().words
-    for told in ("**もの** りんご", "**色** 赤", "**場所や時間** 草原", "**描き方** ドット絵（苦手）"):
+    for told in ("**もの** りんご", "**色** 赤、緑", "**場所や時間** 草原", "**描き方** ドット絵（苦手）"):
         assert told in words.splitlines()
     assert "**Things** apple" in page.press("switch_language").words.splitlines()
 
