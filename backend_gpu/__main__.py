@@ -88,7 +88,7 @@ def serve(settings: Settings) -> None:
     def open_engine() -> Engine:
         from backend_gpu.engine.local import open_engine as open_local  # torch: in the worker's thread, not before
 
-        return open_local(settings.model, settings.device, settings.checkpoints)
+        return open_local(settings.model, settings.device, settings.checkpoints, settings.mini_dir)
 
     configure_logging()
     listener = listen(settings)
@@ -151,7 +151,7 @@ def draw_and_write(translation: Translation, name: ModelName, settings: Settings
     from backend_gpu.gallery import encode_png, write_picture
     from backend_gpu.jobs.job import JobRequest
 
-    engine = open_engine(name, settings.device, settings.checkpoints)
+    engine = open_engine(name, settings.device, settings.checkpoints, settings.mini_dir)
     info = engine.info
     if unknown := engine.check_prompt(translation.english):
         print(f"the model {info.model} was not trained on: {', '.join(unknown)}", file=sys.stderr)

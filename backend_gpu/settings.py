@@ -33,6 +33,9 @@ class Settings(BaseSettings):
     models_dir: Annotated[Path | None, Field(description="folder of checkpoints; empty: models in data_dir")] = None
     gallery: Annotated[str, Field(description="folder or gs:// URL of the gallery; empty: gallery in data_dir")] = ""
     model: Annotated[ModelName, Field(description="mini (embedded) or glide (OpenAI's checkpoints)")] = "mini"
+    mini_dir: Annotated[
+        Path | None, Field(description="a mini model of your own, as exported; empty: the embedded")
+    ] = None
     device: Annotated[Literal["auto", "cpu", "cuda"], Field(description="what to compute on")] = "auto"
     max_queued_jobs: Annotated[PositiveInt, Field(description="jobs that may wait at once")] = 100
     max_jobs_per_owner: Annotated[PositiveInt, Field(description="jobs of one owner that may wait or run at once")] = 20

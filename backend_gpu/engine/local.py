@@ -12,7 +12,7 @@ from backend_gpu.glide.acceleration import accelerate, best_dtype
 from backend_gpu.glide.checkpoint import open_published, read_metadata
 from backend_gpu.glide.pipeline import Picture, Pipeline, Progress, Sampling, to_uint8
 from backend_gpu.glide.tokenizer import BytePairTokenizer, WordTokenizer
-from backend_gpu.mini.model import WEIGHTS, known_words, open_mini
+from backend_gpu.mini.model import GUIDANCE_SCALE, STEPS, UPSAMPLE_STEPS, WEIGHTS, known_words, open_mini
 from backend_gpu.settings import ModelName
 
 # English words that say nothing about what to draw
@@ -71,8 +71,14 @@ class LocalEngine:
             raise OutOfMemory(f"{len(drawings)} pictures do not fit into the memory of {self.info.device}") from error
 
 
-def open_engine(name: ModelName, device_wish: str, checkpoints: Path) -> LocalEngine:
+def open_engine(name: ModelName, device_wish: str, checkpoints: Path, mini_dir: Path | None = None) -> LocalEngine:
     """Open a model, downloading the published one at its first use.
+
+    Args:
+        name: mini or glide.
+        device_wish: auto, cpu or cuda.
+        checkpoints: where the published weights are, or go.
+        mini_dir: a mini model as its training exports it; the embedded one if not given.
 
     Raises:
         CheckpointError: weights are missing or broken.
@@ -80,10 +86,12 @@ def open_engine(name: ModelName, device_wish: str, checkpoints: Path) -> LocalEn
     """
     device = choose_device(device_wish)
     if name == "mini":
-        pipeline = open_mini()
-        files = (WEIGHTS / "base.safetensors", WEIGHTS / "upsampler.safetensors")
+        weights = mini_dir / "weights" if mini_dir else WEIGHTS
+        pipeline = open_mini(weights)
+        files = (weights / "base.safetensors", weights / "upsampler.safetensors")
         model, model_hash = "kotoe-mini", sha256(path.read_bytes() for path in files)
-        upsample_steps, guidance_scale, vocabulary = 4, 2.5, tuple(known_words())
+        steps, upsample_steps, guidance_scale = STEPS, UPSAMPLE_STEPS, GUIDANCE_SCALE
+        vocabulary = tuple(known_words(weights))
     else:
         dtype = best_dtype(device)
         pipeline = Pipeline(
@@ -92,14 +100,14 @@ def open_engine(name: ModelName, device_wish: str, checkpoints: Path) -> LocalEn
             BytePairTokenizer(),
         )
         model, model_hash = "glide", published_hash(checkpoints)
-        upsample_steps, guidance_scale, vocabulary = 10, 3.0, ()
+        steps, upsample_steps, guidance_scale, vocabulary = 20, 10, 3.0, ()
     for unet in (pipeline.base, pipeline.upsampler):
         accelerate(unet.to(device))
     info = EngineInfo(
         model=model,
         model_hash=model_hash,
         device=str(device),
-        steps=20,
+        steps=steps,
         upsample_steps=upsample_steps,
         sampler="dpmpp_2m",
         guidance_scale=guidance_scale,

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from backend_gpu.engine.local import open_engine
 from backend_gpu.errors import CheckpointError
 from backend_gpu.glide.checkpoint import write_weights
 from backend_gpu.glide.config import TextConfig, UNetConfig
@@ -112,3 +113,12 @@ def test_an_upsampler_in_the_base_models_place_is_refused(weights: Path) -> None
     shutil.copy(weights / "upsampler.safetensors", weights / "base.safetensors")
     with pytest.raises(CheckpointError, match=r"base\.safetensors is no base model"):
         open_mini(weights)
+
+
+def test_the_service_draws_with_a_mini_model_of_ones_own(weights: Path, tmp_path: Path) -> None:
+    model = tmp_path / "model"
+    shutil.copytree(weights, model / "weights", ignore=shutil.ignore_patterns("model"))
+    own, embedded = (open_engine("mini", "cpu", tmp_path, folder).info for folder in (model, None))
+    assert own.vocabulary == tuple(WORDS)
+    assert set(own.vocabulary) < set(embedded.vocabulary)
+    assert own.model_hash != embedded.model_hash
