@@ -72,6 +72,8 @@ class ServiceStopping(BackendError):
 class StorageUnavailable(BackendError):
     """The data folder can't be written to; nothing was accepted."""
 
+    retry_after_s = 30.0  # somebody has to make room
+
 
 class GalleryUnavailable(BackendError):
     """The gallery does not answer or can't be written to."""

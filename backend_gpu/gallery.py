@@ -9,14 +9,17 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import numpy as np
-from fsspec import AbstractFileSystem
 from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 
 from backend_gpu.errors import BackendError, GalleryUnavailable
+
+if TYPE_CHECKING:
+    from fsspec import AbstractFileSystem  # few need it
 
 BUCKET_TIMEOUT_S = 30.0  # gcsfs alone would try for half an hour
 SAMPLER_NAMES = {"ddpm": "DDPM", "ddim": "DDIM", "dpmpp_2m": "DPM++ 2M"}  # as other programs write them
@@ -153,7 +156,7 @@ class Gallery:
     def _folder(self, owner: str) -> Path:
         return Path(self.root).expanduser() / owner
 
-    def _open_bucket(self) -> AbstractFileSystem:
+    def _open_bucket(self) -> "AbstractFileSystem":
         bucket = self._bucket
         if bucket is None:
             # gcsfs.GCSFileSystem asks for the kind of bucket by gRPC first; this one speaks HTTP alone, and is enough

@@ -44,7 +44,7 @@ def log_handler(stream: TextIO) -> logging.Handler:
 
 
 def add_request_id(record: logging.LogRecord) -> bool:
-    """Note which request a line belongs to."""
+    """Note which request a line belongs to: the one at hand, else the one that the line came with."""
     if request_id.get():
         record.request_id = request_id.get()
     return True

@@ -67,7 +67,7 @@ def build_service(settings: Settings, open_engine: Callable[[], Engine]) -> Serv
     options = WorkerOptions(
         max_batch_pictures=settings.max_batch_pictures,
         max_attempts=settings.max_attempts,
-        keep_jobs_s=settings.keep_jobs_s,
+        keep_jobs_s=max(settings.keep_jobs_s, settings.quota_window_s),  # the quota counts jobs
     )
     worker = Worker(store, pictures, Delivery(store, pictures), feed, metrics, options)
     quota = Quota(pictures=settings.quota_pictures, window_s=settings.quota_window_s)

@@ -4,10 +4,12 @@ import functools
 import hashlib
 import hmac
 import io
+import json
 import time
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from PIL import Image, PngImagePlugin
+from PIL import ExifTags, Image, PngImagePlugin
 from pydantic import BeforeValidator
 
 from backend_gpu.service import Service
@@ -20,18 +22,37 @@ QUALITY = 95  # of webp and jpeg, unless told
 
 @functools.lru_cache(maxsize=64)
 def encoded(png: bytes, image_format: ImageFormat, side: int | None = None, quality: int = QUALITY) -> bytes:
-    """A stored picture in another format or size: the stored bytes where nothing changes; a PNG keeps its record."""
-    record = PngImagePlugin.PngInfo()
+    """A stored picture in another format or size, with its record; the stored bytes where nothing changes."""
     with PngImagePlugin.PngImageFile(io.BytesIO(png)) as image:
         if image_format == "png" and side in (None, image.width):
             return png
-        for name, text in image.text.items():
-            record.add_text(name, text)
+        texts = image.text
         side = side or image.width
         resized = image.resize((side, side), Image.Resampling.LANCZOS) if side != image.width else image.copy()
     buffer = io.BytesIO()
-    resized.save(buffer, image_format, quality=quality, pnginfo=record)
+    if image_format == "png":
+        resized.save(buffer, image_format, pnginfo=png_record(texts))
+    else:
+        resized.save(buffer, image_format, quality=quality, exif=exif_record(texts))
     return buffer.getvalue()
+
+
+def png_record(texts: Mapping[str, str]) -> PngImagePlugin.PngInfo:
+    """The record of a PNG for another one."""
+    record = PngImagePlugin.PngInfo()
+    for name, text in texts.items():
+        record.add_text(name, text)
+    return record
+
+
+def exif_record(texts: Mapping[str, str]) -> Image.Exif:
+    """The record of a PNG for other formats: `parameters` where other image programs look for it, `kotoe` beside it."""
+    record = Image.Exif()
+    if "parameters" in texts:  # a preview has none
+        comment = b"UNICODE\0" + texts["parameters"].encode("utf-16-be")
+        record.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment] = comment
+        record[ExifTags.Base.ImageDescription] = json.dumps(json.loads(texts["kotoe"]))  # this field is ASCII
+    return record
 
 
 def signed_query(service: Service, job_id: str, index: int) -> str:

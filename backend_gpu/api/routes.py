@@ -269,8 +269,11 @@ async def read_health() -> HealthDocument:
     return HealthDocument()
 
 
-@open_routes.get("/readyz", response_description="It is ready.", responses=errors(ModelLoading), tags=["service"])
-async def read_readiness(service: CurrentService) -> HealthDocument:
-    """The model is loaded and has drawn a step."""
+@open_routes.get(
+    "/readyz", response_description="It is ready.", responses=errors(ModelLoading, StorageUnavailable), tags=["service"]
+)
+def read_readiness(service: CurrentService) -> HealthDocument:
+    """The model is loaded and has drawn a step, and the queue can be written to."""
     service.intake.engine()
+    service.store.check_writable()
     return HealthDocument()

@@ -3,7 +3,6 @@
 import logging
 import re
 import threading
-import time
 import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from limits import RateLimitItemPerSecond
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 
+from backend_gpu import logs
 from backend_gpu.engine import Engine
 from backend_gpu.errors import BackendError, ContentRefused, InvalidRequest, ModelLoading, RateLimited
 from backend_gpu.jobs.job import Job, JobRequest
@@ -91,14 +91,28 @@ class Claim:
         return None if self.key is None else f"{self.owner} {self.key}"
 
 
+class PicturesAskedFor(MemoryStorage):
+    """What `limits` counts: the pictures of accepted jobs, as the store knows them after a restart too."""
+
+    def __init__(self, store: JobStore) -> None:
+        super().__init__()
+        self.store = store
+
+    def get_moving_window(self, key: str, limit: int, expiry: int) -> tuple[float, int]:  # noqa: ARG002 # as limits has it
+        """When the first picture of the window was asked for, and how many were."""
+        _, owner, *_ = key.split("/")
+        pictures, first_at = self.store.pictures_since(owner, self.store.clock() - expiry)
+        return first_at, pictures
+
+
 class Intake:
     """The way into the queue."""
 
     def __init__(self, store: JobStore, worker: Worker, blocklist: Blocklist, quota: Quota) -> None:
         self.store, self.worker, self.blocklist, self.quota = store, worker, blocklist, quota
-        self._limiter = MovingWindowRateLimiter(MemoryStorage())
+        self._limiter = MovingWindowRateLimiter(PicturesAskedFor(store))
         self._limit = RateLimitItemPerSecond(quota.pictures, quota.window_s)
-        self._lock = threading.Lock()  # between asking the quota and using it
+        self._lock = threading.Lock()  # between asking the quota and accepting the job that uses it
 
     def engine(self) -> Engine:
         """What draws here.
@@ -138,9 +152,10 @@ class Intake:
                 return earlier
             if not self._limiter.test(self._limit, request.owner, cost=request.n):
                 raise self._over_quota(request)
-            job, _ = self.store.add(request, self._retry_after_s(), claim.idempotency_key, claim.fingerprint)
-            self._limiter.hit(self._limit, request.owner, cost=request.n)
-        logger.info("job accepted", extra={"job_id": job.id, "pictures": request.n})
+            job, _ = self.store.add(
+                request, self._retry_after_s(), claim.idempotency_key, claim.fingerprint, logs.request_id.get()
+            )
+        logger.info("job accepted", extra=job.log_ids | {"pictures": request.n})
         self.worker.notify()
         return job
 
@@ -172,7 +187,7 @@ class Intake:
                 f"n is {request.n}, at most {self.quota.pictures} pictures in {self.quota.window_s} s", "n"
             )
         stats = self._limiter.get_window_stats(self._limit, request.owner)
-        wait_s = max(1.0, stats.reset_time - time.time())
+        wait_s = max(1.0, stats.reset_time - self.store.clock())
         return RateLimited(
             f"at most {self.quota.pictures} pictures in {self.quota.window_s} s: {stats.remaining} are left "
             f"and {request.n} were asked for; more are free in {wait_s:.0f} s",

@@ -111,6 +111,12 @@ class Job:
     attempts: int = 0
     error: JobError | None = None
     is_delivered: bool = False  # whether its pictures are in the gallery
+    request_id: str = ""  # of the HTTP request that submitted it
+
+    @property
+    def log_ids(self) -> dict[str, str]:
+        """What every line of the log about this job has."""
+        return {"job_id": self.id, "request_id": self.request_id}
 
     @property
     def has_ended(self) -> bool:

@@ -1,9 +1,13 @@
 """Finished pictures: first on this machine's disk, then in the gallery, however long that takes to answer."""
 
 import logging
+import math
 import shutil
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 
 from backend_gpu.errors import BackendError, GalleryUnavailable, StorageUnavailable
@@ -13,7 +17,9 @@ from backend_gpu.jobs.store import JobStore
 
 logger = logging.getLogger(__name__)
 
-RETRY_INTERVAL_S = 5.0
+RETRY_INTERVAL_S = 5.0  # before the first retry of a delivery; each further one waits twice as long
+MAX_RETRY_INTERVAL_S = 300.0
+MAX_DOUBLINGS = 10  # more would overflow one day
 STOP_S = 5.0  # how long a stop waits for a gallery that hangs
 
 
@@ -62,21 +68,47 @@ class Pictures:
             return self.gallery.read(job.request.owner, picture_name(job.created_at, job.id, index))
 
     def deliver(self, job: Job) -> None:
-        """Copy a job's pictures to the gallery; doing it again changes nothing.
+        """Copy a job's pictures to the gallery, all that it takes; doing it again changes nothing.
 
         Raises:
-            GalleryUnavailable: the gallery does not answer; the pictures stay here.
+            GalleryUnavailable: the gallery does not take one of them; they stay here.
         """
+        refusal: GalleryUnavailable | None = None
         for index in range(job.request.n):
-            png = (self.folder / job.id / f"{index}.png").read_bytes()
-            self.gallery.write(job.request.owner, picture_name(job.created_at, job.id, index), png)
+            try:
+                png = (self.folder / job.id / f"{index}.png").read_bytes()
+                self.gallery.write(job.request.owner, picture_name(job.created_at, job.id, index), png)
+            except FileNotFoundError:
+                logger.error("somebody removed a picture before it was delivered", extra=job.log_ids)
+            except GalleryUnavailable as error:
+                refusal = error
+        if refusal:
+            raise refusal
+
+
+@dataclass(frozen=True)
+class Retry:
+    """When a delivery that failed is tried again."""
+
+    failures: int
+    due_at: float
 
 
 class Delivery:
-    """A thread that brings finished pictures to the gallery and tries again until it takes them."""
+    """A thread that brings finished pictures to the gallery, and tries again what that does not take.
 
-    def __init__(self, store: JobStore, pictures: Pictures, retry_interval_s: float = RETRY_INTERVAL_S) -> None:
-        self.store, self.pictures, self.retry_interval_s = store, pictures, retry_interval_s
+    Every job waits for its own next try, so that one that the gallery keeps refusing holds up no other.
+    """
+
+    def __init__(
+        self,
+        store: JobStore,
+        pictures: Pictures,
+        retry_interval_s: float = RETRY_INTERVAL_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.store, self.pictures, self.retry_interval_s, self.clock = store, pictures, retry_interval_s, clock
+        self._retries: dict[str, Retry] = {}  # by job; in memory, as a new process tries everything at once
         self._wake, self._stopping = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="delivery", daemon=True)
 
@@ -92,31 +124,57 @@ class Delivery:
         """End after the job at hand, or in the middle of it; the rest is delivered after the next start."""
         self._stopping.set()
         self._wake.set()
-        self._thread.join(STOP_S)
+        if self._thread.is_alive():  # it never was, if the data folder could not be used
+            self._thread.join(STOP_S)
 
-    def deliver_all(self) -> None:
-        """Deliver what there is.
+    def deliver_due(self) -> None:
+        """Deliver what is new, then what failed before and is due; cut short when something new comes.
 
         Raises:
-            GalleryUnavailable: the gallery does not answer; what is left stays for the next call.
+            StorageUnavailable: it can't be read what there is to deliver.
         """
-        for job in self.store.undelivered():
-            if self._stopping.is_set():
+        now = self.clock()
+        due = [(self._due_at(job), job) for job in self.store.undelivered()]
+        for due_at, job in sorted(due, key=itemgetter(0)):
+            if due_at > now:
                 return
-            try:
-                self.pictures.deliver(job)
-            except FileNotFoundError:
-                logger.exception("somebody removed pictures before they were delivered", extra={"job_id": job.id})
+            self._deliver(job)
+            if self._wake.is_set():
+                return
+
+    def wait_s(self) -> float | None:
+        """Seconds until a failed delivery is due; None if there is none."""
+        if not self._retries:
+            return None
+        return max(0.0, min(retry.due_at for retry in self._retries.values()) - self.clock())
+
+    def _due_at(self, job: Job) -> float:
+        retry = self._retries.get(job.id)
+        return retry.due_at if retry else -math.inf
+
+    def _deliver(self, job: Job) -> None:
+        try:
+            self.pictures.deliver(job)
             self.store.mark_delivered(job.id)
+        except (GalleryUnavailable, StorageUnavailable, OSError) as error:
+            failures = self._retries[job.id].failures + 1 if job.id in self._retries else 1
+            delay_s = min(self.retry_interval_s * 2 ** min(failures - 1, MAX_DOUBLINGS), MAX_RETRY_INTERVAL_S)
+            self._retries[job.id] = Retry(failures, self.clock() + delay_s)
+            logger.warning(
+                "pictures wait for the gallery",
+                extra=job.log_ids | {"failures": failures, "retry_s": delay_s, "reason": str(error)},
+            )
+        else:
+            self._retries.pop(job.id, None)
             self.pictures.drop(job)
 
     def _run(self) -> None:
         while not self._stopping.is_set():
             self._wake.clear()
             try:
-                self.deliver_all()
-            except (GalleryUnavailable, StorageUnavailable, OSError) as error:
-                logger.warning("pictures wait for the gallery", extra={"reason": type(error).__name__})
+                self.deliver_due()
+            except StorageUnavailable as error:
+                logger.warning("what is to be delivered can't be read", extra={"reason": str(error)})
                 self._stopping.wait(self.retry_interval_s)
             else:
-                self._wake.wait()
+                self._wake.wait(self.wait_s())

@@ -1,6 +1,7 @@
 """Jobs on disk: one SQLite file that is right after a crash at any moment. All SQL is here."""
 
 import json
+import logging
 import sqlite3
 import threading
 import time
@@ -19,7 +20,12 @@ from backend_gpu.errors import (
 )
 from backend_gpu.jobs.job import ENDED, Job, JobError, JobRequest, JobStatus, new_job_id
 
-SCHEMA = """
+logger = logging.getLogger(__name__)
+
+# What made each version of the file from the one before; the file's `user_version` counts those it has seen. A version
+# that was ever released stays as it is. The first one can be run again: files of its time don't count yet.
+MIGRATIONS = (
+    """
 CREATE TABLE IF NOT EXISTS jobs (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
     id TEXT NOT NULL UNIQUE,
@@ -49,7 +55,11 @@ CREATE TABLE IF NOT EXISTS timings (
     seconds REAL NOT NULL,
     PRIMARY KEY (model, stage, pictures)
 );
-"""
+""",
+    "ALTER TABLE jobs ADD COLUMN request_id TEXT NOT NULL DEFAULT '';",
+)
+# Of SQLite's errors, those that end when somebody makes room; -shm and -wal can't grow on a full disk either
+FULL_DISK = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
 # The queue's order: every owner's first waiting job, those owners first who were served longest ago; then their second
 # jobs, and so on. A job whose attempt ended with the process has no place of its own: it runs alone (see batches.py),
 # and its owner counts as served, so it neither holds the others up nor waits for ever.
@@ -77,27 +87,41 @@ class Caps:
 class JobStore:
     """The jobs of one data folder; safe to use from any thread.
 
-    Every method raises StorageUnavailable if the folder can't be read or written.
+    Every method raises StorageUnavailable if the folder can't be read or written. On a disk that is full from the start
+    the file is opened as soon as there is room.
     """
 
     def __init__(self, path: Path, caps: Caps, clock: Callable[[], float] = time.time) -> None:
         self.path, self.caps, self.clock = path, caps, clock
         self._lock = threading.RLock()
+        self._opened: sqlite3.Connection | None = None
         with storage_access(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=10)
-            self._connection.row_factory = sqlite3.Row
-            self._connection.execute("PRAGMA journal_mode = WAL")
-            self._connection.execute("PRAGMA synchronous = FULL")  # a commit survives a power cut
-            self._connection.executescript(SCHEMA)
+            try:
+                self._opened = open_database(path)
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF not in FULL_DISK:
+                    raise
+                logger.warning("the queue waits for room on the disk", extra={"reason": str(error)})
 
     def close(self) -> None:
         """Close the file; the store can't be used any more."""
         with self._lock:
-            self._connection.close()
+            if self._opened:
+                self._opened.close()
+
+    def check_writable(self) -> None:
+        """Write something that changes nothing."""
+        with self._transaction() as sql:
+            sql.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
 
     def add(
-        self, request: JobRequest, retry_after_s: float, idempotency_key: str | None = None, fingerprint: str = ""
+        self,
+        request: JobRequest,
+        retry_after_s: float,
+        idempotency_key: str | None = None,
+        fingerprint: str = "",
+        request_id: str = "",
     ) -> tuple[Job, bool]:
         """Accept a job, on disk when this returns; or find the one that the same key has made.
 
@@ -105,6 +129,7 @@ class JobStore:
             retry_after_s: told to a caller who finds the queue full.
             idempotency_key: names this submission; unique over all owners, so it should contain theirs.
             fingerprint: what the key was used for; the same key with another is refused.
+            request_id: of the HTTP request, for the log.
 
         Returns: the job, and whether it is new.
 
@@ -118,8 +143,8 @@ class JobStore:
                 return earlier, False
             self._check_caps(sql, request.owner, retry_after_s)
             row = sql.execute(
-                "INSERT INTO jobs (id, owner, request, batch_key, pictures, created_at, idempotency_key, fingerprint)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING *",
+                "INSERT INTO jobs (id, owner, request, batch_key, pictures, created_at, idempotency_key, fingerprint,"
+                " request_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING *",
                 (
                     new_job_id(),
                     request.owner,
@@ -129,6 +154,7 @@ class JobStore:
                     self.clock(),
                     idempotency_key,
                     fingerprint,
+                    request_id,
                 ),
             ).fetchone()
             return read_job(row), True
@@ -169,6 +195,18 @@ class JobStore:
         """An owner's jobs, newest first."""
         rows = self._read("SELECT * FROM jobs WHERE owner = ? ORDER BY number DESC LIMIT ?", owner, limit)
         return [read_job(row) for row in rows]
+
+    def pictures_since(self, owner: str, since: float) -> tuple[int, float]:
+        """How many pictures an owner has asked for, and when first; `since` itself if there are none."""
+        rows = self._read(
+            "SELECT coalesce(sum(pictures), 0), coalesce(min(created_at), ?) FROM jobs"
+            " WHERE owner = ? AND created_at > ?",
+            since,
+            owner,
+            since,
+        )
+        pictures, first_at = rows[0]
+        return pictures, first_at
 
     def waiting(self) -> list[Job]:
         """The queued jobs in the order in which they will run, if nobody else comes."""
@@ -282,6 +320,12 @@ class JobStore:
         rows = self._read("SELECT stage, pictures, seconds FROM timings WHERE model = ?", model)
         return {(stage, pictures): seconds for stage, pictures, seconds in rows}
 
+    @property
+    def _connection(self) -> sqlite3.Connection:
+        if self._opened is None:
+            self._opened = open_database(self.path)
+        return self._opened
+
     def _move(self, job_id: str, to: JobStatus, start: Sequence[JobStatus], error: JobError | None = None) -> Job:
         with self._transaction() as sql:
             marks = ", ".join("?" * len(start))
@@ -332,6 +376,31 @@ class JobStore:
                 raise
 
 
+def open_database(path: Path) -> sqlite3.Connection:
+    """Open the file, brought up to this version; any thread may use the connection.
+
+    Raises:
+        StorageUnavailable: a later version of the service has written it.
+    """
+    connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=10)
+    try:
+        connection.row_factory = sqlite3.Row
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")  # a commit survives a power cut
+        (known,) = connection.execute("PRAGMA user_version").fetchone()
+        if known > len(MIGRATIONS):
+            raise StorageUnavailable(
+                f"{path} is of version {known}, this service reads up to {len(MIGRATIONS)}: "
+                "run the service that wrote it, or set BACKEND_DATA_DIR"
+            )
+        for version, statements in enumerate(MIGRATIONS[known:], known + 1):
+            connection.executescript(f"BEGIN; {statements} PRAGMA user_version = {version}; COMMIT;")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
 def read_job(row: sqlite3.Row) -> Job:
     """A row as a Job."""
     return Job(
@@ -344,6 +413,7 @@ def read_job(row: sqlite3.Row) -> Job:
         attempts=row["attempts"],
         error=JobError(row["error_code"], row["error_message"]) if row["error_code"] else None,
         is_delivered=bool(row["is_delivered"]),
+        request_id=row["request_id"],
     )
 
 

@@ -98,6 +98,7 @@ class Worker:
         self.engine: Engine | None = None
         self.load_error = ""
         self._worked_at = time.monotonic()
+        self._has_recovered = False
         self._live: dict[str, Live] = {}
         self._batch: RunningBatch | None = None
         self._timings = Timings({})
@@ -106,13 +107,11 @@ class Worker:
         self._thread: threading.Thread | None = None
 
     def start(self, open_engine: Callable[[], Engine]) -> None:
-        """Recover what a crash left, then load the engine and draw, all in a thread of its own."""
-        waiting, failed = self.store.recover(self.options.max_attempts)
-        if waiting or failed:
-            logger.warning("interrupted jobs", extra={"queued_again": waiting, "failed": failed})
-            self.metrics.jobs.labels("failed").inc(failed)
-        self.pictures.drop_all_but(self.store.undelivered())
-        self.delivery.start()
+        """Recover what a crash left; then load the engine and draw, in a thread of its own."""
+        try:
+            self._recover()
+        except StorageUnavailable:
+            logger.exception("the data folder can't be used: trying again")
         self._thread = threading.Thread(target=self._run, args=(open_engine,), name="worker", daemon=True)
         self._thread.start()
 
@@ -130,7 +129,7 @@ class Worker:
         if self.is_ready:
             self._thread.join(ABORT_S)
         if self._thread.is_alive() and (running := self._batch) is not None:
-            logger.error("the engine does not end its step")
+            logger.error("the engine does not end its step", extra=log_ids(running.jobs))
             with suppress(StorageUnavailable):  # then they are found at the next start
                 self.store.put_back([job.id for job in running.jobs])
         self.delivery.stop()
@@ -160,7 +159,7 @@ class Worker:
             job = self.store.cancel(job_id)
         if job.status == "cancelled" and not had_ended:
             self.metrics.jobs.labels("cancelled").inc()
-            logger.info("job cancelled", extra={"job_id": job_id})
+            logger.info("job cancelled", extra=job.log_ids)
             self.feed.publish_all()
         return job
 
@@ -214,11 +213,23 @@ class Worker:
         pictures = sum(job.request.n for job in batch)
         return self._timings.of_batch(batch[0].request, pictures, self.options.max_batch_pictures)
 
+    def _recover(self) -> None:
+        """Put in order what a crash left, before anything else is done."""
+        waiting, failed = self.store.recover(self.options.max_attempts)
+        if waiting or failed:
+            logger.warning("interrupted jobs", extra={"queued_again": waiting, "failed": failed})
+            self.metrics.jobs.labels("failed").inc(failed)
+        self.pictures.drop_all_but(self.store.undelivered())
+        self.delivery.start()
+        self._has_recovered = True
+
     def _run(self, open_engine: Callable[[], Engine]) -> None:
         engine = self._load(open_engine)
         while engine is not None and not self._stopping.is_set():
             self._wake.clear()
             try:
+                if not self._has_recovered:
+                    self._recover()
                 batch = self.store.claim(lambda waiting: choose_batch(waiting, self.options.max_batch_pictures))
                 if batch:
                     self._draw(engine, batch)
@@ -240,8 +251,6 @@ class Worker:
                 engine.generate(
                     [drawing], Settings(sampler="ddim", steps=1, upsample_steps=1, upscale=True), lambda _: None
                 )
-                timed = f"{info.model} {info.device}"
-                known = self.store.timings(timed)
             except Exception as error:
                 self.load_error = str(error) if isinstance(error, BackendError) else "the model could not be loaded"
                 logger.exception("the model could not be loaded")
@@ -252,7 +261,7 @@ class Worker:
             logger.info(
                 "model loaded", extra={"model": info.model, "device": info.device, "seconds": round(seconds, 2)}
             )
-            self._timings = Timings(known, functools.partial(self._write_timing, timed))
+            self._timings = self._known_timings(f"{info.model} {info.device}")
             self.load_error = ""
             self.engine = engine
             return engine
@@ -264,7 +273,7 @@ class Worker:
         self._live = {job.id: Live() for job in batch}
         self.metrics.running_jobs.set(len(batch))
         for job in batch:
-            logger.info("job started", extra={"job_id": job.id, "batch_jobs": len(batch)})
+            logger.info("job started", extra=job.log_ids | {"batch_jobs": len(batch)})
         self.feed.publish_all()
         try:
             if (model := batch[0].request.model) != engine.info.model:
@@ -278,10 +287,10 @@ class Worker:
         except OutOfMemory as error:
             self._fail(batch, JobError("out_of_memory", f"not even one picture at a time: {error}"))
         except StorageUnavailable:
-            logger.exception("the data folder can't be used: the batch waits again")
+            logger.exception("the data folder can't be used: the batch waits again", extra=log_ids(batch))
             self._insist(lambda: self.store.put_back([job.id for job in batch]))
         except Exception:
-            logger.exception("the engine failed")
+            logger.exception("the engine failed", extra=log_ids(batch))
             self._fail(batch, JobError("engine_failed", "the engine failed while it drew this; its log says why"))
         finally:
             self._batch, self._live = None, {}
@@ -305,7 +314,7 @@ class Worker:
             except OutOfMemory:
                 if size == 1:
                     raise
-                logger.warning("out of memory: the batch is halved", extra={"pictures": size})
+                logger.warning("out of memory: the batch is halved", extra=log_ids(batch) | {"pictures": size})
                 sizes[:1] = [size - size // 2, size // 2]
             else:
                 sizes.pop(0)
@@ -324,7 +333,7 @@ class Worker:
                 continue
             self.metrics.jobs.labels("succeeded").inc()
             self.metrics.pictures.inc(job.request.n)
-            logger.info("job succeeded", extra={"job_id": job.id, "pictures": job.request.n})
+            logger.info("job succeeded", extra=job.log_ids | {"pictures": job.request.n})
             self.feed.publish(job.id)
             self.delivery.notify()
         seconds = self.clock() - started_at
@@ -359,6 +368,14 @@ class Worker:
                 logger.exception("the data folder can't be used: trying again")
                 self._stopping.wait(STORAGE_RETRY_S)
 
+    def _known_timings(self, timed: str) -> Timings:
+        try:
+            known = self.store.timings(timed)
+        except StorageUnavailable:
+            logger.warning("measured times can't be read: they are measured anew", exc_info=True)
+            known = {}
+        return Timings(known, functools.partial(self._write_timing, timed))
+
     def _write_timing(self, timed: str, stage: str, pictures: int, seconds: float) -> None:
         try:
             self.store.write_timing(timed, stage, pictures, seconds)
@@ -382,7 +399,7 @@ class Worker:
             except InvalidTransition:  # it was cancelled meanwhile, or had succeeded
                 continue
             self.metrics.jobs.labels("failed").inc()
-            logger.error("job failed", extra={"job_id": job.id, "code": error.code})
+            logger.error("job failed", extra=job.log_ids | {"code": error.code})
 
 
 class StepObserver:
@@ -424,6 +441,11 @@ class StepObserver:
                 preview = contact_sheet(x_start[rows.start : rows.stop])
             worker._live[job.id] = Live(progress=progress, preview=preview)
         worker.feed.publish(*(job.id for job in running))
+
+
+def log_ids(batch: Sequence[Job]) -> dict[str, list[str]]:
+    """What every line of the log about a batch has."""
+    return {"job_ids": [job.id for job in batch], "request_ids": [job.request_id for job in batch]}
 
 
 def contact_sheet(pictures: Pixels) -> bytes:
