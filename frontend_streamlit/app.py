@@ -70,6 +70,7 @@ def main() -> None:
 
 def show(session: Session, clients: Clients) -> None:
     """The page of one user."""
+    browser.keep(session, clients)  # first: what the user has just done is kept before anything is waited for
     status = backend_status(clients)
     model = components.model_of(session, status)
     session.adapt_to(model)
@@ -93,7 +94,6 @@ def show(session: Session, clients: Clients) -> None:
         job_cards.show_jobs(session, clients)
     if clients.settings.login == "none":
         st.caption(components.texts_of(session).private_link)
-    browser.keep(session, clients)  # last: all that this run has changed
 
 
 main()

@@ -113,6 +113,8 @@ class Session:
 
     def take_kept(self, kept: Any, translator: Translator) -> None:
         """Take back what the browser kept of an earlier visit."""
+        if self.is_known:
+            return
         self.is_known = True
         known = {waiting.key for waiting in self.waiting}
         self.waiting += [waiting for waiting in read_waiting(kept, self.owner) if waiting.key not in known]

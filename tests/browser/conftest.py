@@ -125,6 +125,13 @@ def browser() -> Iterator[Browser]:
         opened.close()
 
 
+def settle(page: Page) -> None:
+    """Wait until the page knows what the browser keeps, and has drawn it."""
+    expect(page.get_by_role("heading", name="言絵")).to_be_visible()
+    page.wait_for_function("localStorage.length > 0")
+    expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
+
+
 @pytest.fixture
 def visit(browser: Browser, service: Service) -> Iterator[Callable[..., Page]]:
     """Open the page as somebody new, or by a link; on a phone if so told."""
@@ -135,8 +142,7 @@ def visit(browser: Browser, service: Service) -> Iterator[Callable[..., Page]]:
         contexts.append(context)
         page = context.new_page()
         page.goto(link or service.url)
-        expect(page.get_by_role("heading", name="言絵")).to_be_visible()
-        page.wait_for_function("localStorage.length > 0")  # the page knows what the browser keeps: nothing will move
+        settle(page)
         return page
 
     yield open_page

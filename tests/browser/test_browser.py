@@ -12,7 +12,7 @@ from playwright.sync_api import Locator, Page, expect
 
 from frontend_streamlit.backend_client import BackendUnavailable
 from frontend_streamlit.texts import ENGLISH, JAPANESE
-from tests.browser.conftest import SCREENSHOTS, Service
+from tests.browser.conftest import SCREENSHOTS, Service, settle
 
 APPLE, ENGLISH_APPLE = "青い背景に赤いりんご", "a red apple on a blue background"
 PHONE = {"width": 390, "height": 844}
@@ -45,11 +45,9 @@ def last_long(page: Page, pictures: int = 8) -> None:
     slider.focus()
     slider.press("End")
     expect(slider).to_have_value("250")
+    # A slider tells the page a moment later; then these are no named quality's numbers any more.
+    expect(page.get_by_role("radio", name=JAPANESE.qualities["standard"])).not_to_be_checked()
     page.get_by_text(JAPANESE.settings, exact=True).click()
-
-
-def settle(page: Page) -> None:
-    expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
 
 
 def draw(page: Page, prompt: str = APPLE) -> None:

@@ -9,7 +9,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from frontend_streamlit.identity import owner_of_account
 from frontend_streamlit.texts import JAPANESE
-from tests.browser.conftest import SCREENSHOTS, Service, free_ports
+from tests.browser.conftest import SCREENSHOTS, Service, free_ports, settle
 from tests.browser.oidc_provider import CLIENT_ID, CLIENT_SECRET, Provider, new_key, serve_provider
 from tests.browser.test_browser import APPLE, button, cards, draw, field
 from tests.frontend_streamlit.fake_backend import FakeBackend, serve
@@ -91,6 +91,7 @@ def test_accounts_sign_in_and_out_and_see_only_what_is_theirs(
     assert not backend.requests
     page.screenshot(path=SCREENSHOTS / "19_sign_in.png")
     sign_in(page, "anna")
+    settle(page)
     draw(page)
     expect(cards(page)).to_have_count(1)
     assert [job["request"]["owner"] for job in backend.jobs] == [owner_of_account(provider.url, "anna")]
@@ -100,6 +101,7 @@ def test_accounts_sign_in_and_out_and_see_only_what_is_theirs(
 
     button(page, JAPANESE.sign_out).click()
     sign_in(page, "ben")
+    settle(page)
     expect(page.get_by_text(JAPANESE.no_jobs)).to_be_visible()
     expect(field(page, JAPANESE.prompt)).to_have_value("")
     draw(page, "黒い猫")
