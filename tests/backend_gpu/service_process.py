@@ -1,4 +1,7 @@
-"""`python -m backend_gpu` as a process of its own, for tests to call, stop and kill."""
+"""`python -m backend_gpu` as a process of its own with the real engine, for tests to stop and kill.
+
+For a fake engine that a test holds see `api/running_service.py`.
+"""
 
 import json
 import os
@@ -6,14 +9,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
 import httpx
 
+from tests.backend_gpu.service_calls import ServiceCalls
+from tests.backend_gpu.waiting import WAIT_S, wait_until
+
 ROOT = Path(__file__).resolve().parents[2]
-WAIT_S = 120.0  # for what takes seconds, on a machine that does much else
 
 
 def environment(**settings: object) -> dict[str, str]:
@@ -35,14 +40,7 @@ def run_backend(*arguments: str, **settings: object) -> subprocess.CompletedProc
     )
 
 
-def wait_until(condition: Callable[[], Any], timeout_s: float = WAIT_S) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
-
-
-class ServiceProcess:
+class ServiceProcess(ServiceCalls):
     """A service on a free port; `log` gets what it writes to stderr."""
 
     def __init__(self, data_dir: Path, **settings: object) -> None:
@@ -57,7 +55,6 @@ class ServiceProcess:
                 env=environment(**{"data_dir": data_dir, "port": 0, "device": "cpu"} | settings),
                 stderr=stderr,
             )
-        self._http: httpx.Client | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -72,12 +69,10 @@ class ServiceProcess:
         assert self.process.poll() is None, self.log.read_text()
         return str(self.events("listening")[0]["address"])
 
-    @property
-    def http(self) -> httpx.Client:
+    @cached_property
+    def http(self) -> httpx.Client:  # type: ignore[override] # its address is known only when the service listens
         """A client for the test's own thread."""
-        if self._http is None:
-            self._http = httpx.Client(base_url=self.url, timeout=WAIT_S)
-        return self._http
+        return httpx.Client(base_url=self.url, timeout=WAIT_S)
 
     def events(self, message: str = "") -> list[dict[str, Any]]:
         """The whole lines of the log, or those of one kind."""
@@ -87,22 +82,6 @@ class ServiceProcess:
 
     def wait_until_ready(self) -> None:
         wait_until(lambda: self.http.get("/readyz").status_code == 200)
-
-    def submit(self, **fields: Any) -> dict[str, Any]:
-        answer = self.http.post("/v1/jobs", json={"prompt": "a red apple"} | fields)
-        assert answer.status_code == 202, answer.text
-        return dict(answer.json())
-
-    def job(self, job_id: str) -> dict[str, Any]:
-        answer = self.http.get(f"/v1/jobs/{job_id}")
-        assert answer.status_code == 200, answer.text
-        return dict(answer.json())
-
-    def wait_for(self, job_id: str, *statuses: str) -> dict[str, Any]:
-        """The job's document as soon as it has one of these states, by default any final one."""
-        wanted = statuses or ("succeeded", "failed", "cancelled")
-        wait_until(lambda: self.job(job_id)["status"] in wanted)
-        return self.job(job_id)
 
     def picture(self, job: dict[str, Any], index: int = 0) -> bytes:
         answer = self.http.get(job["images"][index]["url"])
@@ -118,5 +97,5 @@ class ServiceProcess:
         """End it at once, as the kernel does when memory is short; harmless if it has ended."""
         self.process.kill()
         self.process.wait(WAIT_S)
-        if self._http:
-            self._http.close()
+        if "http" in vars(self):
+            self.http.close()

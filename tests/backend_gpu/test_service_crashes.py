@@ -16,7 +16,8 @@ import pytest
 from PIL import PngImagePlugin
 
 from backend_gpu.gallery import picture_name
-from tests.backend_gpu.service_process import ServiceProcess, wait_until
+from tests.backend_gpu.service_process import ServiceProcess
+from tests.backend_gpu.waiting import wait_until
 
 pytestmark = pytest.mark.crash
 

@@ -13,7 +13,8 @@ import pytest
 from PIL import PngImagePlugin
 
 from backend_gpu.settings import Settings
-from tests.backend_gpu.service_process import WAIT_S, ServiceProcess, run_backend, wait_until
+from tests.backend_gpu.service_process import ServiceProcess, run_backend
+from tests.backend_gpu.waiting import WAIT_S, wait_until
 
 APPLE = {
     "prompt": "a red apple on a blue background",

@@ -1,8 +1,10 @@
-"""A service on a real socket in this process, for tests to call."""
+"""The service on a real socket in this process, its engine a fake one in the test's hand.
+
+For the real engine in a process that can be killed see `service_process.py`.
+"""
 
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -15,46 +17,22 @@ from backend_gpu.api.server import Server
 from backend_gpu.engine import Engine
 from backend_gpu.service import Service, build_service
 from backend_gpu.settings import Settings
-from tests.backend_gpu.api.fake_engine import FakeEngine
-
-WAIT_S = 10.0  # for what takes milliseconds unless something is wrong
+from tests.backend_gpu.fake_engine import FakeEngine
+from tests.backend_gpu.service_calls import ServiceCalls
+from tests.backend_gpu.waiting import WAIT_S, wait_until
 
 
 @dataclass(frozen=True)
-class RunningService:
-    """A service on a real socket, its engine in the test's hand."""
+class RunningService(ServiceCalls):
+    """A running service and its parts."""
 
     url: str
     service: Service
     engine: FakeEngine
     http: httpx.Client
 
-    def submit(self, **fields: Any) -> dict[str, Any]:
-        """Submit a job and return its document."""
-        answer = self.http.post("/v1/jobs", json={"prompt": "a red apple"} | fields)
-        assert answer.status_code == 202, answer.text
-        return dict(answer.json())
-
-    def job(self, job_id: str) -> dict[str, Any]:
-        answer = self.http.get(f"/v1/jobs/{job_id}")
-        assert answer.status_code == 200, answer.text
-        return dict(answer.json())
-
-    def wait_for(self, job_id: str, *statuses: str) -> dict[str, Any]:
-        """The job's document as soon as it has one of these states, by default any final one."""
-        wanted = statuses or ("succeeded", "failed", "cancelled")
-        wait_until(lambda: self.job(job_id)["status"] in wanted)
-        return self.job(job_id)
-
 
 Serve = Callable[..., AbstractContextManager[RunningService]]
-
-
-def wait_until(condition: Callable[[], bool], timeout_s: float = WAIT_S) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.005)
 
 
 @contextmanager

@@ -12,7 +12,8 @@ import pytest
 
 from backend_gpu.api.errors import ANSWER_TO, MAX_RETRY_AFTER_S, error_response
 from backend_gpu.errors import BackendError, ModelLoading, QueueFull, RateLimited, ServiceStopping
-from tests.backend_gpu.api.running_service import RunningService, Serve, error_of, wait_until
+from tests.backend_gpu.api.running_service import RunningService, Serve, error_of
+from tests.backend_gpu.waiting import wait_until
 
 JSON = {"Content-Type": "application/json"}
 

@@ -10,8 +10,9 @@ import httpx
 import pytest
 
 from backend_gpu.api import routes
-from tests.backend_gpu.api.fake_engine import FakeEngine
-from tests.backend_gpu.api.running_service import RunningService, Serve, running_service, wait_until
+from tests.backend_gpu.api.running_service import RunningService, Serve, running_service
+from tests.backend_gpu.fake_engine import FakeEngine
+from tests.backend_gpu.waiting import wait_until
 
 
 def lines_of(running: RunningService, job_id: str) -> Iterator[str]:

@@ -14,8 +14,9 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from backend_gpu.engine import Drawing
-from tests.backend_gpu.api.fake_engine import FakeEngine, picture
-from tests.backend_gpu.api.running_service import RunningService, Serve, wait_until
+from tests.backend_gpu.api.running_service import RunningService, Serve
+from tests.backend_gpu.fake_engine import FakeEngine, picture
+from tests.backend_gpu.waiting import wait_until
 
 UNKNOWN_ID = "0" * 32
 JOB_FIELDS = {
@@ -245,7 +246,7 @@ def test_a_queued_job_is_cancelled_and_never_drawn(held: RunningService) -> None
     assert (cancelled.status_code, cancelled.json()["status"]) == (200, "cancelled")
     assert (job["status"], job["started_at"], job["images"]) == ("cancelled", None, [])
     assert held.wait_for(held.submit(steps=5)["id"])["status"] == "succeeded"
-    assert len(held.engine.batches) == 1 + 2  # the first step after loading; the first job and the last
+    assert len(held.engine.batches) == 2  # the first job and the last
 
 
 def test_a_running_job_stops_within_one_step_of_being_cancelled(held: RunningService) -> None:
@@ -275,13 +276,13 @@ def test_the_others_of_a_batch_are_drawn_when_one_is_cancelled(held: RunningServ
     blocker = held.submit(steps=3)
     held.wait_for(blocker["id"], "running")
     jobs = [held.submit(seed=seed) for seed in (1, 2, 3)]
-    held.engine.step_s = 0.02
+    held.engine.step_s = lambda _stage, _pictures: 0.02
     held.engine.release()
     wait_until(lambda: held.job(jobs[1]["id"])["progress"] is not None)
     held.http.post(f"/v1/jobs/{jobs[1]['id']}/cancel")
     ended = [held.wait_for(job["id"]) for job in jobs]
     assert [job["status"] for job in ended] == ["succeeded", "cancelled", "succeeded"]
-    assert [len(batch) for batch in held.engine.batches] == [1, 1, 3]
+    assert [len(batch) for batch in held.engine.batches] == [1, 3]
     for job, seed in zip(ended[::2], (1, 3), strict=True):
         with png_of(held, job["images"][0]["url"]) as png:
             assert png.tobytes() == picture(Drawing(prompt="a red apple", seed=seed, guidance_scale=2.5), 256).tobytes()

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from backend_gpu.errors import CheckpointError
-from tests.backend_gpu.api.fake_engine import FakeEngine
-from tests.backend_gpu.api.running_service import RunningService, Serve, error_of, wait_until
+from tests.backend_gpu.api.running_service import RunningService, Serve, error_of
+from tests.backend_gpu.fake_engine import FakeEngine
+from tests.backend_gpu.waiting import wait_until
 
 
 def refused(running: RunningService, code: str, **fields: Any) -> tuple[dict[str, Any], int]:
@@ -66,6 +67,22 @@ def test_the_window_moves_on(serve: Serve) -> None:
         assert retry_after == 1
         threading.Event().wait(1.1)
         running.submit()
+
+
+def test_the_quota_survives_a_restart(serve: Serve) -> None:
+    with serve(quota_pictures=5, quota_window_s=100) as running:
+        running.submit(owner="hog", n=3)
+    with serve(quota_pictures=5, quota_window_s=100) as running:
+        error, _ = refused(running, "rate_limit_exceeded", owner="hog", n=3)
+        assert "2 are left and 3 were asked for" in error["message"]
+        running.submit(owner="hog", n=2)
+
+
+def test_the_quota_counts_jobs_that_are_forgotten_otherwise(serve: Serve) -> None:
+    with serve(quota_pictures=2, quota_window_s=100, keep_jobs_s=0.001) as running:
+        for _ in range(2):
+            running.wait_for(running.submit(owner="hog")["id"])
+        refused(running, "rate_limit_exceeded", owner="hog")
 
 
 def test_more_pictures_than_the_window_ever_has_are_not_worth_waiting_for(serve: Serve) -> None:

@@ -22,8 +22,9 @@ from backend_gpu.api.openai_images import ALIASES
 from backend_gpu.engine import Drawing
 from backend_gpu.errors import OutOfMemory
 from backend_gpu.jobs.job import Job
-from tests.backend_gpu.api.fake_engine import FakeEngine, picture
-from tests.backend_gpu.api.running_service import RunningService, Serve, wait_until
+from tests.backend_gpu.api.running_service import RunningService, Serve
+from tests.backend_gpu.fake_engine import FakeEngine, picture
+from tests.backend_gpu.waiting import wait_until
 
 TOKEN = "s3cret-token"
 PROMPT = "a red apple"

@@ -15,8 +15,9 @@ import pytest
 from openai import OpenAI
 from PIL import Image
 
-from tests.backend_gpu.api.fake_engine import FakeEngine
-from tests.backend_gpu.api.running_service import RunningService, Serve, error_of, running_service, wait_until
+from tests.backend_gpu.api.running_service import RunningService, Serve, error_of, running_service
+from tests.backend_gpu.fake_engine import FakeEngine
+from tests.backend_gpu.waiting import wait_until
 
 BODY = {"prompt": "a red apple"}
 

@@ -10,8 +10,9 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from backend_gpu import logs
-from tests.backend_gpu.api.fake_engine import FakeEngine
-from tests.backend_gpu.api.running_service import RunningService, Serve, wait_until
+from tests.backend_gpu.api.running_service import RunningService, Serve
+from tests.backend_gpu.fake_engine import FakeEngine
+from tests.backend_gpu.waiting import wait_until
 
 SECRET = "a purple secret elephant"
 SOURCE = "紫の秘密の象"

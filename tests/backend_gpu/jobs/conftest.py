@@ -1,5 +1,4 @@
 import io
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -20,7 +19,9 @@ from backend_gpu.jobs.pictures import Delivery, Pictures
 from backend_gpu.jobs.store import Caps, JobStore
 from backend_gpu.jobs.worker import Worker, WorkerOptions
 from backend_gpu.metrics import Metrics
-from tests.backend_gpu.jobs.fake_engine import WAIT_S, Clock, FakeEngine
+from tests.backend_gpu.fake_engine import FakeEngine
+from tests.backend_gpu.jobs.clock import Clock
+from tests.backend_gpu.waiting import WAIT_S, wait_until
 
 ROOMY = Caps(queued_jobs=100, jobs_per_owner=100)
 REQUEST = JobRequest(
@@ -33,20 +34,13 @@ REQUEST = JobRequest(
     upsample_steps=5,
     sampler="dpmpp_2m",
     upscale=True,
-    model="fake",
+    model="kotoe-mini",
 )
 
 
 def a_request(**fields: Any) -> JobRequest:
     """A request of owner anna for one picture, but for the fields given."""
     return replace(REQUEST, **fields)
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.002)
 
 
 @contextmanager
@@ -153,7 +147,7 @@ def make_queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make
         feed, metrics = Feed(), Metrics()
         options = WorkerOptions(max_batch_pictures=max_batch_pictures, max_attempts=2, keep_jobs_s=3600)
         worker = Worker(store, kept, Delivery(store, kept, 0.01), feed, metrics, options, clock)
-        queues.append(Queue(tmp_path, clock, FakeEngine(clock), store, kept, feed, metrics, worker))
+        queues.append(Queue(tmp_path, clock, FakeEngine(spend=clock.advance), store, kept, feed, metrics, worker))
         return queues[-1]
 
     yield make

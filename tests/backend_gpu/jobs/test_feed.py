@@ -3,7 +3,7 @@ import threading
 from collections.abc import Coroutine
 
 from backend_gpu.jobs.feed import Feed
-from tests.backend_gpu.jobs.fake_engine import WAIT_S
+from tests.backend_gpu.waiting import WAIT_S
 
 
 def run_with_limit(coroutine: Coroutine[None, None, None]) -> None:

@@ -16,8 +16,8 @@ from backend_gpu.errors import (
 )
 from backend_gpu.jobs.job import Job, JobError, JobStatus
 from backend_gpu.jobs.store import Caps, JobStore
+from tests.backend_gpu.jobs.clock import Clock
 from tests.backend_gpu.jobs.conftest import ROOMY, a_request, read_only, unreadable
-from tests.backend_gpu.jobs.fake_engine import Clock
 
 BROKEN = JobError("engine_failed", "the engine failed")
 

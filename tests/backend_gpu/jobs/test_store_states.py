@@ -13,8 +13,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from backend_gpu.errors import InvalidTransition, JobNotFound, QueueFull, RateLimited
 from backend_gpu.jobs.job import ENDED, JobError, JobStatus
 from backend_gpu.jobs.store import Caps, JobStore
+from tests.backend_gpu.jobs.clock import Clock
 from tests.backend_gpu.jobs.conftest import a_request
-from tests.backend_gpu.jobs.fake_engine import Clock
 
 CAPS = Caps(queued_jobs=8, jobs_per_owner=4)
 MAX_ATTEMPTS = 2

@@ -14,8 +14,9 @@ from backend_gpu.glide.config import StageName
 from backend_gpu.jobs.job import Job
 from backend_gpu.jobs.pictures import Pictures
 from backend_gpu.jobs.worker import IDLE_WAIT_S
-from tests.backend_gpu.jobs.conftest import MakeQueue, Queue, read_only, unreadable, wait_until
-from tests.backend_gpu.jobs.fake_engine import WAIT_S, FakeEngine, picture
+from tests.backend_gpu.fake_engine import FakeEngine, picture
+from tests.backend_gpu.jobs.conftest import MakeQueue, Queue, read_only, unreadable
+from tests.backend_gpu.waiting import WAIT_S, wait_until
 
 
 def alone(job: Job) -> Pixels:
@@ -29,7 +30,7 @@ def preview_of(queue: Queue, job: Job) -> Pixels:
 
 def sheet(drawings: Sequence[Drawing]) -> Pixels:
     """Up to four pictures side by side, as the base model has drawn them."""
-    return np.concatenate([picture(drawing, side=8).repeat(8, 0).repeat(8, 1) for drawing in drawings], 1)
+    return np.concatenate([picture(drawing, side=64) for drawing in drawings], 1)
 
 
 def sizes(queue: Queue) -> list[int]:
@@ -318,7 +319,7 @@ def test_a_job_for_a_model_that_is_not_here_any_more_fails_and_says_so(queue: Qu
     assert job.error is not None
     assert job.error.code == "model_not_found"
     assert "glide" in job.error.message
-    assert "fake" in job.error.message
+    assert "kotoe-mini" in job.error.message
     assert queue.engine.batches == []
 
 
@@ -357,7 +358,7 @@ def test_an_engine_that_cannot_draw_is_not_ready(make_queue: MakeQueue) -> None:
         def generate(self, *_: object) -> Any:
             raise RuntimeError("no kernel image is available")
 
-    queue.start(lambda: Broken(queue.clock))
+    queue.start(lambda: Broken())
     wait_until(lambda: queue.worker.load_error)
     assert not queue.worker.is_ready
 
@@ -687,7 +688,7 @@ def test_measured_times_are_known_after_a_restart(make_queue: MakeQueue) -> None
     queue.stop()
     again = make_queue()
     again.start()
-    assert again.worker.seconds_per_picture() == pytest.approx(15 * 0.5)
+    assert again.worker.seconds_per_picture() == pytest.approx(14 * 0.5)
 
 
 # Metrics

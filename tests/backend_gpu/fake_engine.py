@@ -1,48 +1,38 @@
 """An engine without a network: what it draws follows from the drawing alone, and a test decides when it steps."""
 
 import threading
+import time
 import zlib
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from backend_gpu.engine import Drawing, EngineInfo, OnStep, Pixels, Settings, StepReport
-from backend_gpu.errors import OutOfMemory
+from backend_gpu.errors import InvalidRequest, OutOfMemory
 from backend_gpu.glide.config import StageName
+from backend_gpu.jobs.worker import SMOKE_PROMPT
+from tests.backend_gpu.waiting import WAIT_S
 
-WAIT_S = 20.0  # for what takes milliseconds unless something is wrong
-SIDES: dict[StageName, int] = {"base": 8, "upsample": 16}  # pixels
-
-
-class Clock:
-    """A time that passes only when somebody says so."""
-
-    def __init__(self, now: float = 1_800_000_000.0) -> None:
-        self.now = now
-
-    def __call__(self) -> float:
-        return self.now
-
-    def advance(self, seconds: float) -> None:
-        self.now += seconds
+MAX_TOKENS = 20  # of a prompt; a token is a word
+SIDES: dict[StageName, int] = {"base": 64, "upsample": 256}  # pixels
 
 
 class FakeEngine:
-    """Draws blocks of colours; its steps take no time but what `step_s` adds to the clock."""
+    """Draws blocks of colours; its steps take only the seconds that `step_s` says, on whatever clock `spend` moves."""
 
     info = EngineInfo(
-        model="fake",
+        model="kotoe-mini",
         model_hash="0123456789abcdef" * 4,
         device="cpu",
         steps=10,
-        upsample_steps=5,
+        upsample_steps=4,
         sampler="dpmpp_2m",
         guidance_scale=2.5,
     )
 
-    def __init__(self, clock: Clock) -> None:
-        self.clock = clock
-        self.step_s: Callable[[StageName, int], float] = lambda _stage, _pictures: 0.0
+    def __init__(self, step_s: float = 0.0, spend: Callable[[float], None] = time.sleep) -> None:
+        self.step_s: Callable[[StageName, int], float] = lambda _stage, _pictures: step_s
+        self.spend = spend
         self.memory_pictures = 1000  # more do not fit
         self.failure: Exception | None = None  # of the next step
         self.batches: list[list[Drawing]] = []  # that were begun, without the worker's smoke test
@@ -79,11 +69,13 @@ class FakeEngine:
             arrived = self._gate.wait_for(lambda: self._is_waiting and not self._permits, WAIT_S)
             assert arrived, "the engine does not come to its next step"
 
-    def check_prompt(self, prompt: str) -> list[str]:  # noqa: ARG002 # it draws everything
+    def check_prompt(self, prompt: str) -> list[str]:
+        if (count := len(prompt.split())) > MAX_TOKENS:
+            raise InvalidRequest(f"the prompt has {count} tokens, at most {MAX_TOKENS}: say it shorter")
         return []
 
     def generate(self, drawings: Sequence[Drawing], settings: Settings, on_step: OnStep) -> Pixels:
-        if settings.sampler == "ddim":  # the worker's smoke test; the tests' jobs use other samplers
+        if drawings[0].prompt == SMOKE_PROMPT:
             return estimate(drawings, "base", 1.0)
         self.batches.append(list(drawings))
         if len(drawings) > self.memory_pictures:
@@ -125,7 +117,7 @@ class FakeEngine:
             failure, self.failure = self.failure, None
             raise failure
         self.steps += 1
-        self.clock.advance(self.step_s(stage, pictures))
+        self.spend(self.step_s(stage, pictures))
 
 
 def estimate(drawings: Sequence[Drawing], stage: StageName, share: float) -> Pixels:
