@@ -66,15 +66,23 @@ class Timings:
     def seconds(self, stage: TimedStage, pictures: int) -> float | None:
         """Expected seconds; None before anything was measured.
 
-        Between measured sizes it is on the line that joins them, below and beyond them it is proportional.
+        Between measured sizes it is on the line that joins them. Below and beyond them it is on the line of the
+        nearest two, as a step has a cost of its own and each picture another; but a larger batch is never expected
+        to be faster, nor slower per picture, than a smaller one.
         """
         known = sorted((size, seconds) for (name, size), seconds in self._seconds.items() if name == stage)
         if not known:
             return None
-        if (largest := known[-1])[0] < pictures:
-            return largest[1] * pictures / largest[0]
-        sizes, seconds = zip((0, 0.0), *known, strict=True)
-        return float(np.interp(pictures, sizes, seconds))
+        sizes, seconds = zip(*known, strict=True)
+        if sizes[0] <= pictures <= sizes[-1]:
+            return float(np.interp(pictures, sizes, seconds))
+        (size, at_size), *others = known if pictures < sizes[0] else known[::-1]  # the nearest first
+        proportional = at_size * pictures / size
+        if not others:
+            return proportional
+        other_size, at_other = others[0]
+        on_line = at_size + (at_other - at_size) / (other_size - size) * (pictures - size)
+        return sorted((at_size, on_line, proportional))[1]
 
     def of_batch(self, request: JobRequest, pictures: int, max_pictures: int) -> float | None:
         """Expected seconds of a batch of requests like this one, of so many pictures."""

@@ -92,10 +92,24 @@ def test_between_measured_sizes_the_cost_is_on_the_line_that_joins_them() -> Non
     assert [timings.seconds("base", size) for size in (1, 2, 4, 7, 8)] == pytest.approx([0.4, 0.5, 0.7, 1.0, 1.1])
 
 
-def test_below_and_beyond_measured_sizes_the_cost_is_proportional() -> None:
-    timings = Timings({("base", 4): 2.0, ("base", 6): 2.4})
-    assert timings.seconds("base", 2) == pytest.approx(1.0)
-    assert timings.seconds("base", 12) == pytest.approx(4.8)
+def test_below_and_beyond_measured_sizes_the_cost_is_on_the_line_of_the_nearest_two() -> None:
+    timings = Timings({("base", size): 0.3 + 0.1 * size for size in (3, 4, 6)})
+    assert [timings.seconds("base", size) for size in (1, 2, 8)] == pytest.approx([0.4, 0.5, 1.1])
+
+
+def test_from_one_measured_size_the_cost_is_proportional() -> None:
+    timings = Timings({("base", 4): 2.0})
+    assert [timings.seconds("base", size) for size in (1, 8)] == pytest.approx([0.5, 4.0])
+
+
+@pytest.mark.parametrize(
+    ("known", "expected"),
+    [({4: 1.1, 5: 1.0}, {2: 1.1, 8: 1.0}), ({4: 1.0, 5: 3.0}, {2: 0.5, 8: 4.8})],
+    ids=["the larger was faster", "the larger was slower per picture"],
+)
+def test_chance_in_two_measurements_is_not_carried_far(known: dict[int, float], expected: dict[int, float]) -> None:
+    timings = Timings({("base", size): seconds for size, seconds in known.items()})
+    assert {size: timings.seconds("base", size) for size in expected} == pytest.approx(expected)
 
 
 def test_a_change_is_told_when_it_is_worth_it() -> None:

@@ -667,6 +667,30 @@ def test_after_ten_jobs_it_is_known_how_long_the_next_ones_take(
         assert expected[job.id] == pytest.approx(ended.finished_at - asked_at, rel=0.3)
 
 
+@pytest.mark.parametrize("speed", SPEEDS.values(), ids=SPEEDS.keys())
+def test_after_ten_small_jobs_it_is_known_how_long_larger_ones_take(
+    make_queue: MakeQueue, speed: Callable[[StageName, int], float]
+) -> None:
+    queue = make_queue()
+    queue.engine.step_s = speed
+    queue.start()
+    for index in range(10):
+        queue.run(n=1 + index % 2, steps=10 + index)
+    running = queue.submit_held(n=4)
+    load = [
+        queue.submit(owner=owner, **fields)
+        for owner, fields in (("ben", {"n": 8}), ("cleo", {"n": 3, "steps": 40}), ("dora", {"n": 6, "upscale": False}))
+    ]
+    queue.engine.allow(3)
+    asked_at, waiting = queue.clock.now, queue.store.waiting()
+    expected = {job.id: queue.worker.eta_s(queue.store.get(job.id), waiting) for job in (running, *load)}
+    queue.engine.release()
+    for job in (running, *load):
+        ended = queue.wait_for(job)
+        assert ended.finished_at is not None
+        assert expected[job.id] == pytest.approx(ended.finished_at - asked_at, rel=0.3)
+
+
 def test_nothing_is_promised_before_anything_was_measured(queue: Queue) -> None:
     running = queue.submit_held()
     waiting = queue.submit(steps=7)
