@@ -12,6 +12,7 @@ from backend_gpu.api.schemas import ErrorDocument, ErrorInfo
 from backend_gpu.errors import (
     BackendError,
     CheckpointError,
+    ConceptTableError,
     ContentRefused,
     GalleryUnavailable,
     IdempotencyConflict,
@@ -59,6 +60,7 @@ ANSWER_TO: Mapping[type[BackendError], Answer] = {
     BadParameter: Answer(400, "invalid_request_error", "invalid_value"),
     BodyTooLarge: Answer(413, "invalid_request_error", "body_too_large"),
     CheckpointError: Answer(500, "server_error", "internal_error"),
+    ConceptTableError: Answer(500, "server_error", "internal_error"),
     ContentRefused: Answer(400, "invalid_request_error", "content_policy_violation"),
     GalleryUnavailable: Answer(503, "server_error", "gallery_unavailable"),
     IdempotencyConflict: Answer(409, "invalid_request_error", "idempotency_conflict"),

@@ -173,6 +173,17 @@ def test_a_request_without_a_proper_id_gets_one(shared: RunningService, given: s
     assert all(re.fullmatch("[0-9a-f]{32}", request_id) for request_id in made)
 
 
+def test_a_service_that_cannot_write_is_not_ready_and_says_why(serve: Serve) -> None:
+    with serve() as running:
+        connection = running.service.store._connection
+        connection.execute("PRAGMA query_only = 1")
+        error = error_of(running.http.get("/readyz"), 503, "storage_unavailable")
+        assert running.http.get("/healthz").status_code == 200
+        connection.execute("PRAGMA query_only = 0")
+        assert running.http.get("/readyz").status_code == 200
+    assert "free some space or make it writable" in error["message"]
+
+
 @pytest.mark.parametrize("pragma", ["query_only = 1", "max_page_count = 1"], ids=["read-only", "full disk"])
 def test_a_data_folder_that_cannot_be_written_refuses_jobs_and_loses_none(serve: Serve, pragma: str) -> None:
     with serve() as running:
@@ -187,6 +198,7 @@ def test_a_data_folder_that_cannot_be_written_refuses_jobs_and_loses_none(serve:
         else:
             answer = running.http.post("/v1/jobs", json={"prompt": "a"})
         error = error_of(answer, 503, "storage_unavailable")
+        assert 1 <= int(answer.headers["retry-after"]) <= MAX_RETRY_AFTER_S
         assert running.job(kept["id"]) == kept
         connection.execute("PRAGMA query_only = 0")
         connection.execute("PRAGMA max_page_count = 1000000")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image, PngImagePlugin
+from PIL import ExifTags, Image, PngImagePlugin
 
 from backend_gpu.engine import Drawing
 from tests.backend_gpu.api.running_service import RunningService, Serve
@@ -158,6 +158,18 @@ def test_another_model_than_the_one_that_draws_is_refused(shared: RunningService
     answer = shared.http.post("/v1/jobs", json={"prompt": "a red apple", "model": "glide"})
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "model")
     assert "kotoe-mini" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("name", ["webp", "jpeg"])
+def test_a_picture_in_another_format_has_the_same_record_as_exif(shared: RunningService, name: str) -> None:
+    job = shared.wait_for(shared.submit(source_prompt="赤いりんご", negative_prompt="a café")["id"])
+    answer = shared.http.get(f"/v1/jobs/{job['id']}/images/0.{name}")
+    with Image.open(io.BytesIO(answer.content)) as image, png_of(shared, job["images"][0]["url"]) as png:
+        exif = image.getexif()
+        comment = exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment]
+        assert comment.removeprefix(b"UNICODE\0").decode("utf-16-be") == png.text["parameters"]
+        assert json.loads(exif[ExifTags.Base.ImageDescription]) == json.loads(png.text["kotoe"])
+        assert "赤いりんご" in png.text["kotoe"]
 
 
 @pytest.mark.parametrize(("name", "side"), [("png", 256), ("webp", 512), ("jpeg", 1024), ("png", 64)])

@@ -119,7 +119,8 @@ def test_a_line_of_the_log_is_json_as_cloud_logging_reads_it(serve: Serve, log: 
         assert line["severity"] in {"DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"}
         assert line["time"].endswith("+00:00")
     failed = [line for line in lines if line["severity"] == "ERROR"]
-    assert {line["message"] for line in failed} == {"the engine failed", "job failed"}
+    assert [line["message"] for line in failed] == ["the engine failed", "job failed"]
+    assert (failed[0]["job_ids"], failed[0]["request_ids"]) == ([failed[1]["job_id"]], [failed[1]["request_id"]])
     assert "RuntimeError: broken" in failed[0]["exc_info"]
 
 
@@ -131,13 +132,24 @@ def test_every_event_of_a_job_is_one_line_with_its_ids(serve: Serve, log: io.Str
     lines = [line for line in lines_of(log) if line.get("job_id") == job_id]
     events = [line["message"] for line in lines if line["message"] != "request"]
     assert events == ["job accepted", "job started", "job succeeded"]
-    assert lines[0]["request_id"] == "request-1"
+    assert {line["request_id"] for line in lines if line["message"] != "request"} == {"request-1"}
     (submitted,) = [line for line in lines_of(log) if line.get("request_id") == "request-1" and "route" in line]
     assert (submitted["method"], submitted["route"], submitted["status"]) == ("POST", "/v1/jobs", 202)
     assert submitted["milliseconds"] > 0
     polled = [line for line in lines if line["message"] == "request"]
     assert {line["route"] for line in polled} == {"/v1/jobs/{job_id}"}
     assert len({line["request_id"] for line in polled}) == len(polled)
+
+
+def test_a_restart_does_not_part_a_job_from_its_request(serve: Serve, log: io.StringIO) -> None:
+    with serve() as running:
+        running.service.worker._stopping.set()  # it draws nothing any more
+        answer = running.http.post("/v1/jobs", json={"prompt": "a red apple"}, headers={"x-request-id": "request-1"})
+        job_id = answer.json()["id"]
+    with serve() as running:
+        running.wait_for(job_id)
+    (succeeded,) = [line for line in lines_of(log) if line["message"] == "job succeeded"]
+    assert (succeeded["job_id"], succeeded["request_id"]) == (job_id, "request-1")
 
 
 def test_no_user_text_is_logged_whatever_happens(serve: Serve, log: io.StringIO) -> None:

@@ -1,6 +1,8 @@
+import json
+import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from backend_gpu.errors import (
     StorageUnavailable,
 )
 from backend_gpu.jobs.job import Job, JobError, JobStatus
-from backend_gpu.jobs.store import Caps, JobStore
+from backend_gpu.jobs.store import MIGRATIONS, Caps, JobStore
 from tests.backend_gpu.jobs.clock import Clock
 from tests.backend_gpu.jobs.conftest import ROOMY, a_request, read_only, unreadable
 
@@ -307,13 +309,14 @@ def test_an_interrupted_job_runs_again_until_it_has_had_its_attempts(store: JobS
     job = in_state(store, "running")
     waiting = add(store, "ben")
     with closing(reopened(store)) as second:
-        assert second.recover(max_attempts=2) == (1, 0)
+        assert second.recover(max_attempts=2) == ([second.get(job.id)], [])
         assert second.get(job.id).status == "queued"
         assert second.get(waiting.id) == waiting
         second.claim(lambda jobs: [one for one in jobs if one.id == job.id])
         with closing(reopened(second)) as third:
-            assert third.recover(max_attempts=2) == (0, 1)
-            ended = third.get(job.id)
+            waiting_again, (ended,) = third.recover(max_attempts=2)
+            assert waiting_again == []
+            assert ended == third.get(job.id)
             assert ended.status == "failed"
             assert ended.error is not None
             assert ended.error.code == "engine_crashed"
@@ -323,7 +326,7 @@ def test_an_interrupted_job_runs_again_until_it_has_had_its_attempts(store: JobS
 
 def test_recovering_leaves_jobs_that_ended_alone(store: JobStore) -> None:
     ended = [in_state(store, status) for status in ("succeeded", "failed", "cancelled")]
-    assert store.recover(max_attempts=1) == (0, 0)
+    assert store.recover(max_attempts=1) == ([], [])
     assert [store.get(job.id) for job in ended] == ended
 
 
@@ -376,7 +379,90 @@ def test_timings_are_kept_per_model(store: JobStore) -> None:
         assert after_crash.timings("another") == {}
 
 
+# What the quota counts
+
+
+def test_the_pictures_that_an_owner_asked_for_are_counted_whatever_became_of_them(
+    store: JobStore, clock: Clock
+) -> None:
+    add(store, n=3)
+    clock.advance(10)
+    begins_at = clock.now
+    clock.advance(1)
+    store.cancel(add(store, n=2).id)
+    clock.advance(1)
+    add(store, n=4)
+    add(store, "ben", n=8)
+    with closing(reopened(store)) as after_crash:
+        assert after_crash.pictures_since("anna", begins_at) == (6, begins_at + 1)
+        assert after_crash.pictures_since("cleo", begins_at) == (0, begins_at)
+
+
+# Files of other versions
+
+
+def test_a_file_of_the_first_version_is_brought_up_to_date(tmp_path: Path, clock: Clock) -> None:
+    path = tmp_path / "jobs.sqlite3"
+    with closing(sqlite3.connect(path)) as old:
+        old.executescript(MIGRATIONS[0])
+        request = json.dumps(a_request().to_json())
+        old.execute(
+            "INSERT INTO jobs (id, owner, request, batch_key, pictures, created_at) VALUES ('1', 'anna', ?, '', 1, 0)",
+            (request,),
+        )
+        old.commit()
+    for _ in range(2):
+        with closing(JobStore(path, ROOMY, clock)) as opened:
+            assert opened.get("1").request == a_request()
+            assert opened.get("1").request_id == ""
+            new = opened.add(a_request(), 1, request_id="request-1")[0]
+            assert opened.get(new.id).request_id == "request-1"
+
+
+def test_a_file_of_a_later_version_is_refused_and_left_alone(store: JobStore) -> None:
+    later = len(MIGRATIONS) + 1
+    store._connection.execute(f"PRAGMA user_version = {later}")
+    with pytest.raises(StorageUnavailable, match=rf"version {later}.*up to {later - 1}"):
+        reopened(store)
+    assert store._connection.execute("PRAGMA user_version").fetchone()[0] == later
+
+
 # Disks that fail
+
+
+@contextmanager
+def full_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let no file be opened, as on a disk without room for SQLite's -shm."""
+
+    def fail(*_: object, **__: object) -> None:
+        error = sqlite3.OperationalError("disk I/O error")
+        error.sqlite_errorcode = sqlite3.SQLITE_IOERR_SHMSIZE
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sqlite3, "connect", fail)
+        yield
+
+
+def test_a_file_that_cannot_be_opened_on_a_full_disk_is_opened_when_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with full_disk(monkeypatch):
+        store = JobStore(tmp_path / "jobs.sqlite3", ROOMY)
+        with pytest.raises(StorageUnavailable, match="free some space"):
+            add(store)
+        with pytest.raises(StorageUnavailable, match="free some space"):
+            store.check_writable()
+    with closing(store):
+        store.check_writable()
+        assert store.get(add(store).id).status == "queued"
+
+
+def test_a_disk_that_takes_nothing_is_found_without_a_job(store: JobStore) -> None:
+    store.check_writable()
+    with read_only(store), pytest.raises(StorageUnavailable, match="free some space"):
+        store.check_writable()
+    store.check_writable()
 
 
 def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
