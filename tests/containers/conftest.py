@@ -1,7 +1,6 @@
 """The images as the Dockerfiles make them, and the containers as compose starts them; needs a container engine.
 
-Settings, from the environment: TORCH_INDEX as in docker/backend.Dockerfile; CONTAINER_BUILD_NETWORK is the network that
-builds use (`host` where only the machine itself reaches the package index).
+TORCH_INDEX chooses torch, as in docker/backend.Dockerfile.
 """
 
 import json
@@ -17,8 +16,8 @@ from tests.containers.stack import BUILD_TIMEOUT_S, ROOT, Stack, docker, image_o
 
 @pytest.fixture(scope="session")
 def build_network() -> str:
-    """The network that builds use."""
-    return os.environ.get("CONTAINER_BUILD_NETWORK", "default")
+    """The network that builds use: the machine's own where the engine has no bridge."""
+    return "host" if docker("network", "inspect", "bridge").returncode else "default"
 
 
 @pytest.fixture(scope="session")

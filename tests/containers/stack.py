@@ -16,7 +16,7 @@ PROJECT = "kotoe-test"
 REVISION = "0123456789ab"
 TOKEN = "token-of-the-test"
 BUILD_TIMEOUT_S = 1800.0
-WAIT_S = 180.0  # for what takes seconds, on a machine that does much else
+WAIT_S = 600.0  # for what takes seconds, on a machine that does much else
 
 
 def docker(*arguments: str, timeout_s: float = WAIT_S, **more: Any) -> subprocess.CompletedProcess[str]:

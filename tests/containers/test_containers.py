@@ -96,9 +96,9 @@ def test_the_page_draws_in_a_browser(stack: Stack) -> None:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
         page = browser.new_page(locale="ja-JP")
         page.goto(stack.url("page"))
-        page.get_by_label(JAPANESE.prompt, exact=True).fill("青い背景に赤いりんご", timeout=60_000)
+        page.get_by_label(JAPANESE.prompt, exact=True).fill("青い背景に赤いりんご", timeout=300_000)
         page.get_by_role("button", name=JAPANESE.draw, exact=True).last.click()
-        expect(page.locator("[class*=st-key-job_]").get_by_text(JAPANESE.download)).to_be_visible(timeout=120_000)
+        expect(page.locator("[class*=st-key-job_]").get_by_text(JAPANESE.download)).to_be_visible(timeout=300_000)
         browser.close()
 
 
@@ -181,7 +181,7 @@ def test_the_page_listens_where_cloud_run_says() -> None:
 
 def test_an_image_with_the_published_checkpoints_draws_without_a_network(glide_image: str) -> None:
     with running(glide_image, "--network=none", "--env=BACKEND_TOKEN=x") as container:
-        wait_until(lambda: health_of(container) == "healthy", timeout_s=600)
+        wait_until(lambda: health_of(container) == "healthy")
         events = [json.loads(line) for line in docker("logs", container).stderr.splitlines()]
         assert [event["model"] for event in events if event["message"] == "model loaded"] == ["glide"]
         assert docker("exec", container, "ls", "/models").stdout.split() == [

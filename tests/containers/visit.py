@@ -9,7 +9,7 @@ from frontend_streamlit.clients import make_clients
 from frontend_streamlit.gallery import Picture
 from frontend_streamlit.settings import Settings
 
-OWNER, DEADLINE_S = "visitor", 150.0
+OWNER, DEADLINE_S = "visitor", 500.0
 
 clients = make_clients(Settings())
 translation = clients.translator.translate("青い背景に赤いりんご")
