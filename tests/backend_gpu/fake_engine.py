@@ -101,7 +101,7 @@ class FakeEngine:
                         stage=stage,
                         step=step,
                         total_steps=total,
-                        x_start=lambda stage=stage, share=share: estimate(drawings, stage, share),  # type: ignore[misc]
+                        x_start=lambda stage=stage, share=share: estimate(drawings, stage, share),  # type: ignore[misc]  # of defaults in a lambda
                     )
                 )
         return estimate(drawings, stage, 1.0)

@@ -66,7 +66,7 @@ def test_the_picture_is_a_red_thing_on_blue(apple: tuple[Path, str]) -> None:
 
 def test_the_picture_tells_how_to_make_it_again(apple: tuple[Path, str]) -> None:
     with Image.open(apple[0]) as image:
-        texts = image.text  # type: ignore[attr-defined]
+        texts = image.text  # type: ignore[attr-defined]  # a PNG has it
     lines = texts["parameters"].split("\n")
     assert lines[0] == "a red apple on a blue background"
     assert lines[-1].startswith("Steps: ")

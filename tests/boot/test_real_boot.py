@@ -126,7 +126,7 @@ def can_boot(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 @pytest.fixture
-def machine(can_boot: None, tmp_path: Path, startup_script: str) -> Iterator[Machine]:  # noqa: ARG001
+def machine(can_boot: None, tmp_path: Path, startup_script: str) -> Iterator[Machine]:  # noqa: ARG001 # can_boot skips
     machine = Machine(tmp_path, startup_script)
     yield machine
     if machine.process and machine.process.poll() is None:

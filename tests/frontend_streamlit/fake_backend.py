@@ -147,7 +147,7 @@ def serve(backend: FakeBackend) -> Iterator[FakeBackend]:
 
         def answer(self) -> None:
             content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            given = backend.handle(self.command, self.path, self.headers, json.loads(content) if content else None)  # type: ignore[arg-type]
+            given = backend.handle(self.command, self.path, self.headers, json.loads(content) if content else None)  # type: ignore[arg-type]  # a Mapping in all but type
             if given is CUT:
                 self.close_connection = True
                 return
@@ -158,7 +158,7 @@ def serve(backend: FakeBackend) -> Iterator[FakeBackend]:
             self.end_headers()
             self.wfile.write(given.body)
 
-        do_GET = do_POST = answer  # noqa: N815
+        do_GET = do_POST = answer  # noqa: N815 # as http.server calls them
 
         def log_message(self, *_: object) -> None:
             pass

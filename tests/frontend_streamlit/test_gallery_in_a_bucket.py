@@ -112,7 +112,7 @@ def refusing_bucket(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
             self.end_headers()
             self.wfile.write(body)
 
-        do_GET = do_POST = do_DELETE = answer  # noqa: N815
+        do_GET = do_POST = do_DELETE = answer  # noqa: N815 # as http.server calls them
 
         def log_message(self, *_: object) -> None:
             pass

@@ -59,7 +59,7 @@ QUOTA_MESSAGE = "Quota 'NVIDIA_T4_GPUS' exceeded.  Limit: 0.0 in region asia-nor
 
 
 def account(token: str) -> Credentials:
-    return Credentials(token)  # type: ignore[no-untyped-call]
+    return Credentials(token)  # type: ignore[no-untyped-call]  # google-auth has no types here
 
 
 def google_time(age_s: float = 0.0) -> str:

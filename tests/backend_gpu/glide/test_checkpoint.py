@@ -64,7 +64,7 @@ def in_published_form(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     for name, tensor in weights.items():
         template, ndim = templates[NUMBER.sub("#", name)]
         numbers = iter(NUMBER.findall(name))
-        original = NUMBER.sub(lambda match: next(numbers, match[0]), template)  # noqa: B023
+        original = NUMBER.sub(lambda match: next(numbers, match[0]), template)  # noqa: B023 # it is called at once
         published[original] = tensor[..., None] if ndim == 3 else tensor
     return published
 
@@ -279,7 +279,7 @@ def test_missing_weights_are_an_error_of_ours(tmp_path: Path) -> None:
 
 def test_written_weights_come_back_in_half_precision(tmp_path: Path) -> None:
     path = tmp_path / "mini.safetensors"
-    layer = torch.nn.Conv2d(4, 8, 3).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    layer = torch.nn.Conv2d(4, 8, 3).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in the types of torch
     write_weights(path, layer.state_dict(), {"words": "a red apple"})
     loaded = load_file(path)
     assert read_metadata(path) == {"words": "a red apple"}

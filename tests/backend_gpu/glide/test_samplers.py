@@ -59,7 +59,7 @@ def predicting(x_start_of: Callable[[Tensor, float], Tensor], name: NoiseSchedul
 
 
 def knowing(picture: Tensor, name: NoiseSchedule) -> DenoisingModel:
-    return predicting(lambda x_t, alpha_bar: picture, name)  # noqa: ARG005
+    return predicting(lambda _x_t, _alpha_bar: picture, name)
 
 
 def for_gaussian_data(mean: float, std: float, name: NoiseSchedule, variance_mix: float = 0.0) -> DenoisingModel:

@@ -330,7 +330,7 @@ def revoked() -> Iterator[Credentials]:
     thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
     token_uri = f"http://127.0.0.1:{server.server_address[1]}/token"
-    yield Credentials(None, refresh_token="r", token_uri=token_uri, client_id="i", client_secret="s")  # type: ignore[no-untyped-call]
+    yield Credentials(None, refresh_token="r", token_uri=token_uri, client_id="i", client_secret="s")  # type: ignore[no-untyped-call]  # google-auth has no types here
     server.shutdown()
     thread.join()
     server.server_close()
@@ -340,7 +340,7 @@ def test_a_revoked_login_is_a_refusal_although_the_channel_calls_it_unavailable(
     with ExitStack() as stack:
         service = stack.enter_context(serving(Service(), grpc.local_server_credentials()))
         session = stack.enter_context(requests.Session())
-        login = grpc.metadata_call_credentials(AuthMetadataPlugin(revoked, Request(session)))  # type: ignore[no-untyped-call]
+        login = grpc.metadata_call_credentials(AuthMetadataPlugin(revoked, Request(session)))  # type: ignore[no-untyped-call]  # google-auth has no types here
         secure = grpc.composite_channel_credentials(grpc.local_channel_credentials(), login)
         channel = stack.enter_context(grpc.secure_channel(f"127.0.0.1:{service.port}", secure, NO_PROXY))
         translator = GoogleTranslator("kotoe-1", transport=TranslationServiceGrpcTransport(channel=channel))
