@@ -273,7 +273,8 @@ async def read_health() -> HealthDocument:
     "/readyz", response_description="It is ready.", responses=errors(ModelLoading, StorageUnavailable), tags=["service"]
 )
 def read_readiness(service: CurrentService) -> HealthDocument:
-    """The model is loaded and has drawn a step, and the queue can be written to."""
+    """The model is loaded and has drawn a step, and the disk takes jobs and pictures."""
     service.intake.engine()
+    service.worker.check_storage()
     service.store.check_writable()
     return HealthDocument()

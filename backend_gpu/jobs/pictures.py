@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from operator import itemgetter
 from pathlib import Path
 
 from backend_gpu.errors import BackendError, GalleryUnavailable, StorageUnavailable
@@ -133,10 +132,11 @@ class Delivery:
         Raises:
             StorageUnavailable: it can't be read what there is to deliver.
         """
-        now = self.clock()
-        due = [(self._due_at(job), job) for job in self.store.undelivered()]
-        for due_at, job in sorted(due, key=itemgetter(0)):
-            if due_at > now:
+        now, jobs = self.clock(), self.store.undelivered()
+        # Noted as delivered though the disk reported an error: nothing is left to try
+        self._retries = {job.id: self._retries[job.id] for job in jobs if job.id in self._retries}
+        for job in sorted(jobs, key=self._due_at):
+            if self._due_at(job) > now:
                 return
             self._deliver(job)
             if self._wake.is_set():

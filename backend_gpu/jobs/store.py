@@ -276,20 +276,22 @@ class JobStore:
                     (job_id,),
                 )
 
-    def recover(self, max_attempts: int) -> tuple[int, int]:
+    def recover(self, max_attempts: int) -> tuple[list[Job], list[Job]]:
         """After a start: jobs that a crash interrupted wait again, or have failed if it was their last attempt.
 
-        Returns: how many wait again and how many failed.
+        Returns: those that wait again and those that have failed.
         """
         message = f"the service ended {max_attempts} times while it drew this: it is not tried again"
         with self._transaction() as sql:
             failed = sql.execute(
                 "UPDATE jobs SET status = 'failed', finished_at = ?, error_code = 'engine_crashed', error_message = ?"
-                " WHERE status = 'running' AND attempts >= ?",
+                " WHERE status = 'running' AND attempts >= ? RETURNING *",
                 (self.clock(), message, max_attempts),
-            ).rowcount
-            waiting = sql.execute("UPDATE jobs SET status = 'queued', started_at = NULL WHERE status = 'running'")
-            return waiting.rowcount, failed
+            ).fetchall()
+            waiting = sql.execute(
+                "UPDATE jobs SET status = 'queued', started_at = NULL WHERE status = 'running' RETURNING *"
+            ).fetchall()
+            return [read_job(row) for row in waiting], [read_job(row) for row in failed]
 
     def mark_delivered(self, job_id: str) -> None:
         """Note that a job's pictures are in the gallery."""

@@ -5,7 +5,7 @@ import io
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -96,7 +96,7 @@ class Worker:
         self.store, self.pictures, self.delivery, self.feed = store, pictures, delivery, feed
         self.metrics, self.options, self.clock = metrics, options, clock
         self.engine: Engine | None = None
-        self.load_error = ""
+        self.load_error = self._storage_error = ""
         self._worked_at = time.monotonic()
         self._has_recovered = False
         self._live: dict[str, Live] = {}
@@ -110,8 +110,8 @@ class Worker:
         """Recover what a crash left; then load the engine and draw, in a thread of its own."""
         try:
             self._recover()
-        except StorageUnavailable:
-            logger.exception("the data folder can't be used: trying again")
+        except StorageUnavailable as error:
+            self._note_storage_error(error)
         self._thread = threading.Thread(target=self._run, args=(open_engine,), name="worker", daemon=True)
         self._thread.start()
 
@@ -138,6 +138,15 @@ class Worker:
     def is_ready(self) -> bool:
         """Whether the engine has drawn its first step."""
         return self.engine is not None
+
+    def check_storage(self) -> None:
+        """Tell whether the worker waits for the disk.
+
+        Raises:
+            StorageUnavailable: it does.
+        """
+        if self._storage_error:
+            raise StorageUnavailable(self._storage_error)
 
     def idle_s(self) -> float:
         """Seconds since the last batch ended, or since the start."""
@@ -216,9 +225,10 @@ class Worker:
     def _recover(self) -> None:
         """Put in order what a crash left, before anything else is done."""
         waiting, failed = self.store.recover(self.options.max_attempts)
-        if waiting or failed:
-            logger.warning("interrupted jobs", extra={"queued_again": waiting, "failed": failed})
-            self.metrics.jobs.labels("failed").inc(failed)
+        for job in waiting:
+            logger.warning("job interrupted: it waits again", extra=job.log_ids | {"attempts": job.attempts})
+        for job in failed:
+            self._tell_failed(job)
         self.pictures.drop_all_but(self.store.undelivered())
         self.delivery.start()
         self._has_recovered = True
@@ -234,10 +244,11 @@ class Worker:
                 if batch:
                     self._draw(engine, batch)
                 self.store.prune(self.options.keep_jobs_s)
+                self._storage_error = ""
                 if not batch:
                     self._wake.wait(IDLE_WAIT_S)
-            except StorageUnavailable:
-                logger.exception("the data folder can't be used")
+            except StorageUnavailable as error:
+                self._note_storage_error(error)
                 self._stopping.wait(STORAGE_RETRY_S)
 
     def _load(self, open_engine: Callable[[], Engine]) -> Engine | None:
@@ -286,9 +297,9 @@ class Worker:
                 self.store.put_back([job.id for job in batch])
         except OutOfMemory as error:
             self._fail(batch, JobError("out_of_memory", f"not even one picture at a time: {error}"))
-        except StorageUnavailable:
-            logger.exception("the data folder can't be used: the batch waits again", extra=log_ids(batch))
-            self._insist(lambda: self.store.put_back([job.id for job in batch]))
+        except StorageUnavailable as error:
+            self._note_storage_error(error, log_ids(batch))
+            self._insist(lambda: self.store.put_back([job.id for job in batch]), log_ids(batch))
         except Exception:
             logger.exception("the engine failed", extra=log_ids(batch))
             self._fail(batch, JobError("engine_failed", "the engine failed while it drew this; its log says why"))
@@ -329,7 +340,7 @@ class Worker:
                 encode_png(picture, job.request.record(index, engine.info.model_hash))
                 for index, picture in enumerate(job_pixels)
             ]
-            if not self._insist(functools.partial(self._keep, job, pngs)):
+            if not self._insist(functools.partial(self._keep, job, pngs), job.log_ids):
                 continue
             self.metrics.jobs.labels("succeeded").inc()
             self.metrics.pictures.inc(job.request.n)
@@ -353,7 +364,7 @@ class Worker:
             return False
         return True
 
-    def _insist(self, write: Callable[[], Result]) -> Result:
+    def _insist(self, write: Callable[[], Result], ids: Mapping[str, object]) -> Result:
         """Write to the data folder, again and again until it takes it: what was drawn is not lost to a full disk.
 
         Raises:
@@ -361,12 +372,20 @@ class Worker:
         """
         while True:
             try:
-                return write()
-            except StorageUnavailable:
+                result = write()
+            except StorageUnavailable as error:
                 if self._stopping.is_set():
                     raise
-                logger.exception("the data folder can't be used: trying again")
+                self._note_storage_error(error, ids)
                 self._stopping.wait(STORAGE_RETRY_S)
+            else:
+                self._storage_error = ""
+                return result
+
+    def _note_storage_error(self, error: StorageUnavailable, ids: Mapping[str, object] | None = None) -> None:
+        """The disk refuses something that is tried again; without a traceback, as there are many such lines."""
+        self._storage_error = str(error)
+        logger.error("the data folder can't be used: trying again", extra={**(ids or {}), "reason": str(error)})
 
     def _known_timings(self, timed: str) -> Timings:
         try:
@@ -394,12 +413,12 @@ class Worker:
 
     def _fail(self, batch: Sequence[Job], error: JobError) -> None:
         for job in batch:
-            try:
-                self._insist(functools.partial(self.store.fail, job.id, error))
-            except InvalidTransition:  # it was cancelled meanwhile, or had succeeded
-                continue
-            self.metrics.jobs.labels("failed").inc()
-            logger.error("job failed", extra=job.log_ids | {"code": error.code})
+            with suppress(InvalidTransition):  # it was cancelled meanwhile, or had succeeded
+                self._tell_failed(self._insist(functools.partial(self.store.fail, job.id, error), job.log_ids))
+
+    def _tell_failed(self, job: Job) -> None:
+        self.metrics.jobs.labels("failed").inc()
+        logger.error("job failed", extra=job.log_ids | {"code": job.error and job.error.code})
 
 
 class StepObserver:

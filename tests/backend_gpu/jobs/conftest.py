@@ -86,7 +86,8 @@ class Queue:
             wait_until(lambda: self.worker.is_ready)
 
     def submit(self, **fields: Any) -> Job:
-        job, _ = self.store.add(a_request(**fields), retry_after_s=1)
+        request = a_request(**fields)
+        job, _ = self.store.add(request, 1, request_id=f"request of {request.owner}")
         self.worker.notify()
         return job
 

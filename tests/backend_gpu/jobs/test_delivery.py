@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from backend_gpu.errors import GalleryUnavailable
+from backend_gpu.errors import GalleryUnavailable, StorageUnavailable
 from backend_gpu.gallery import Gallery
 from backend_gpu.jobs.job import Job
 from backend_gpu.jobs.pictures import MAX_RETRY_INTERVAL_S, Delivery, Pictures
@@ -147,3 +147,20 @@ def test_a_delivery_that_cannot_be_noted_is_noted_later(round_: Round) -> None:
     round_.delivery.deliver_due()
     assert round_.store.get(job.id).is_delivered
     assert round_.delivered() == ["anna"]
+
+
+def test_a_delivery_that_was_noted_though_the_disk_said_no_is_not_waited_for(
+    round_: Round, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    round_.finished_job("anna")
+    mark_delivered = round_.store.mark_delivered
+
+    def mark_and_fail(job_id: str) -> None:
+        mark_delivered(job_id)
+        raise StorageUnavailable("disk I/O error")
+
+    monkeypatch.setattr(round_.store, "mark_delivered", mark_and_fail)
+    round_.delivery.deliver_due()
+    assert round_.delivery.wait_s() == 10
+    round_.delivery.deliver_due()
+    assert round_.delivery.wait_s() is None

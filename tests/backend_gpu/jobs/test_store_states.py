@@ -150,7 +150,9 @@ class StoreAgainstModel(RuleBasedStateMachine):
         self.reopen()
         running = self.of_status("running")
         spent = [job for job in running if job.attempts >= MAX_ATTEMPTS]
-        assert self.store.recover(MAX_ATTEMPTS) == (len(running) - len(spent), len(spent))
+        waiting, failed = self.store.recover(MAX_ATTEMPTS)
+        assert {job.id for job in failed} == {job.id for job in spent}
+        assert {job.id for job in (*waiting, *failed)} == {job.id for job in running}
         for job in running:
             if job in spent:
                 self.note_end(job, "failed")

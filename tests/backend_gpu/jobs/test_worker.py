@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from backend_gpu.engine import Drawing, Engine, Pixels
-from backend_gpu.errors import CheckpointError, JobNotFound
+from backend_gpu.errors import CheckpointError, JobNotFound, StorageUnavailable
 from backend_gpu.glide.config import StageName
 from backend_gpu.jobs.job import Job
 from backend_gpu.jobs.pictures import Pictures
@@ -467,6 +467,23 @@ def test_a_job_that_ends_the_process_again_and_again_fails(make_queue: MakeQueue
     assert queue.metric("kotoe_jobs_total", outcome="failed") == 1
 
 
+def test_every_interrupted_job_is_told_with_its_request(
+    make_queue: MakeQueue, caplog: pytest.LogCaptureFixture
+) -> None:
+    crashed = make_queue()
+    twice, once = crashed.submit(owner="anna"), crashed.submit(owner="ben")
+    crashed.store.claim(lambda waiting: [job for job in waiting if job.id == twice.id])
+    crashed.store.recover(max_attempts=2)
+    crashed.store.claim(lambda waiting: waiting)
+    queue = make_queue()
+    queue.engine.hold()
+    queue.start()
+    assert [(line.msg, line.job_id, line.request_id) for line in caplog.records] == [  # type: ignore[attr-defined]
+        ("job interrupted: it waits again", once.id, "request of ben"),
+        ("job failed", twice.id, "request of anna"),
+    ]
+
+
 # Disks and galleries that fail
 
 
@@ -480,6 +497,24 @@ def test_pictures_that_the_disk_refuses_are_kept_until_it_takes_them(queue: Queu
     queue.pictures.folder.unlink()
     assert np.array_equal(queue.drawn(queue.wait_for(job)), alone(job))
     assert sizes(queue) == [1]
+
+
+def test_a_worker_that_waits_for_the_disk_says_so_until_it_goes_on(
+    queue: Queue, caplog: pytest.LogCaptureFixture
+) -> None:
+    job = queue.submit_held()
+    queue.worker.check_storage()
+    queue.pictures.folder.write_text("not a folder")
+    queue.engine.release()
+    wait_until(lambda: caplog.records)
+    with pytest.raises(StorageUnavailable, match="can't keep the pictures"):
+        queue.worker.check_storage()
+    line = caplog.records[0]
+    assert (line.job_id, line.request_id) == (job.id, "request of anna")  # type: ignore[attr-defined]
+    assert "can't keep the pictures" in line.reason  # type: ignore[attr-defined]
+    queue.pictures.folder.unlink()
+    queue.run()
+    queue.worker.check_storage()
 
 
 def test_a_job_whose_end_cannot_be_written_ends_when_it_can(queue: Queue) -> None:
