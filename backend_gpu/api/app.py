@@ -84,7 +84,7 @@ class RequestFrame:
         except BodyTooLarge as error:
             await error_response(error)(scope, receive, send_with_id)
         except Exception:
-            logger.exception("a request failed")
+            logger.exception("a request failed", extra=job_of(scope))
             if status:
                 raise  # the connection is cut: nobody takes half an answer for a whole one
             surprise = Surprise("something went wrong inside the service: its log says what, under this x-request-id")
@@ -95,9 +95,14 @@ class RequestFrame:
             if path not in ("/healthz", "/readyz"):
                 milliseconds = round(1000 * (time.monotonic() - started_at), 1)
                 extra = {"method": scope["method"], "route": path, "status": status, "milliseconds": milliseconds}
-                job_id = str(scope.get("path_params", {}).get("job_id", ""))
-                logger.info("request", extra=extra | ({"job_id": job_id} if JOB_ID.fullmatch(job_id) else {}))
+                logger.info("request", extra=extra | job_of(scope))
         return None
+
+
+def job_of(scope: Scope) -> dict[str, str]:
+    """Which job a request is about, for the log."""
+    job_id = str(scope.get("path_params", {}).get("job_id", ""))
+    return {"job_id": job_id} if JOB_ID.fullmatch(job_id) else {}
 
 
 async def with_whole_body(scope: Scope, receive: Receive) -> Receive:

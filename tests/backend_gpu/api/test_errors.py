@@ -142,7 +142,9 @@ def test_a_surprise_is_a_500_that_tells_nothing_of_the_inside(
     assert "the inside" in str(record.exc_info[1])
 
 
-def test_an_answer_that_breaks_off_does_not_look_whole(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_that_breaks_off_does_not_look_whole(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     with serve() as running:
         running.engine.hold()
         job_id = running.submit()["id"]
@@ -158,6 +160,8 @@ def test_an_answer_that_breaks_off_does_not_look_whole(serve: Serve, monkeypatch
             with pytest.raises(httpx.RemoteProtocolError):
                 list(lines)
         monkeypatch.undo()
+    (told,) = [vars(record) for record in caplog.records if record.getMessage() == "a request failed"]
+    assert told["job_id"] == job_id
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/v1/status", "/metrics", "/v1/models", "/nothing"])
@@ -182,6 +186,21 @@ def test_a_service_that_cannot_write_is_not_ready_and_says_why(serve: Serve) -> 
         connection.execute("PRAGMA query_only = 0")
         assert running.http.get("/readyz").status_code == 200
     assert "free some space or make it writable" in error["message"]
+
+
+def test_a_service_whose_pictures_wait_for_the_disk_is_not_ready_and_says_why(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("backend_gpu.jobs.worker.STORAGE_RETRY_S", 0.05)
+    with serve() as running:
+        running.service.pictures.folder.write_text("not a folder")
+        job_id = running.submit()["id"]
+        wait_until(lambda: running.http.get("/readyz").status_code == 503)
+        error = error_of(running.http.get("/readyz"), 503, "storage_unavailable")
+        running.service.pictures.folder.unlink()
+        assert running.wait_for(job_id)["status"] == "succeeded"
+        wait_until(lambda: running.http.get("/readyz").status_code == 200)
+    assert "can't keep the pictures" in error["message"]
 
 
 @pytest.mark.parametrize("pragma", ["query_only = 1", "max_page_count = 1"], ids=["read-only", "full disk"])
