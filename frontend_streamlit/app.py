@@ -70,7 +70,11 @@ def main() -> None:
 
 def show(session: Session, clients: Clients) -> None:
     """The page of one user."""
-    browser.keep(session, clients)  # first: what the user has just done is kept before anything is waited for
+    top = st.container()
+    is_known = session.is_known
+    if is_known:
+        with top:
+            browser.keep(session, clients)  # first: what the user has just done is kept before anything is waited for
     status = backend_status(clients)
     model = components.model_of(session, status)
     session.adapt_to(model)
@@ -94,6 +98,8 @@ def show(session: Session, clients: Clients) -> None:
         job_cards.show_jobs(session, clients)
     if clients.settings.login == "none":
         st.caption(components.texts_of(session).private_link)
+    if not is_known:
+        browser.keep(session, clients)  # last: its answer ends this run, and Streamlit drops what is not sent by then
 
 
 main()

@@ -97,7 +97,7 @@ def show_prompt(session: Session, clients: Clients) -> None:
         args=(session.read_prompt, clients.translator),
         persist_state="session",
     )
-    session.act(session.read_prompt, clients.translator)  # a change in the first moments of a visit calls nothing
+    session.act(session.catch_up, clients.translator)
 
 
 def show_examples(session: Session, clients: Clients, model: str) -> None:

@@ -173,6 +173,13 @@ class Session:
         if st.session_state.prompt.strip() != self.read and not self.is_edited:
             self.translate(translator)
 
+    def catch_up(self, translator: Translator) -> None:
+        """Make up for what Streamlit loses when the user acts during a run: a callback, or what a callback has set."""
+        if self.translation and not self.is_stale and not st.session_state.english.strip():
+            self.restore_translation()
+        else:
+            self.read_prompt(translator)
+
     def translate(self, translator: Translator) -> None:
         """Translate the prompt; an error is kept for the page to tell, and English that the user wrote with it."""
         source = st.session_state.prompt.strip()

@@ -72,6 +72,7 @@ def link(service: Service) -> str:
 
 def test_a_sentence_becomes_a_picture(visit: Visit) -> None:
     page = visit()
+    expect(page.get_by_role("radio", name=JAPANESE.draw_view)).to_be_checked()
     shot(page, "1_empty")
     field(page, JAPANESE.prompt).fill(APPLE)
     field(page, JAPANESE.prompt).blur()

@@ -75,6 +75,11 @@ def test_a_prompt_of_whose_change_streamlit_does_not_tell_is_translated_too(page
     assert page.run().english == ENGLISH_APPLE
 
 
+def test_english_that_was_emptied_is_the_translation_again(page: Page) -> None:
+    page.open().write(APPLE).write_english(" ")
+    assert page.english == ENGLISH_APPLE
+
+
 def test_english_is_not_translated(page: Page) -> None:
     page.open().write("a cat")
     assert page.english == "a cat"
