@@ -60,8 +60,9 @@ def running_service(
                 wait_until(lambda: service.worker.is_ready)
             yield RunningService(url, service, engine, http)
     finally:
-        engine.release()
         server.should_exit = True
+        wait_until(lambda: service.worker._stopping.is_set() or not thread.is_alive())
+        engine.release()  # not before: what a test has held is still there when the service stops
         thread.join()
 
 

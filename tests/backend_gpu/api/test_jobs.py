@@ -111,10 +111,11 @@ def test_a_queued_job_tells_its_place_and_nothing_of_drawing(held: RunningServic
 
 
 def test_a_running_job_tells_its_progress_and_shows_a_preview(serve: Serve) -> None:
-    with serve(engine=FakeEngine(step_s=0.02)) as running:
-        job_id = running.submit()["id"]
-        wait_until(lambda: running.job(job_id)["preview"] is not None)
+    with serve() as running:
         running.engine.hold()
+        job_id = running.submit()["id"]
+        running.engine.wait_for_step()
+        running.engine.allow(2)
         job = running.job(job_id)
     assert job["status"] == "running"
     assert job["position"] is None
@@ -288,10 +289,12 @@ def test_the_others_of_a_batch_are_drawn_when_one_is_cancelled(held: RunningServ
     blocker = held.submit(steps=3)
     held.wait_for(blocker["id"], "running")
     jobs = [held.submit(seed=seed) for seed in (1, 2, 3)]
-    held.engine.step_s = lambda _stage, _pictures: 0.02
-    held.engine.release()
-    wait_until(lambda: held.job(jobs[1]["id"])["progress"] is not None)
+    held.engine.allow(3 + 4)  # the blocker's
+    held.engine.wait_for_step()
+    held.engine.allow(1)
+    assert held.job(jobs[1]["id"])["progress"] is not None
     held.http.post(f"/v1/jobs/{jobs[1]['id']}/cancel")
+    held.engine.release()
     ended = [held.wait_for(job["id"]) for job in jobs]
     assert [job["status"] for job in ended] == ["succeeded", "cancelled", "succeeded"]
     assert [len(batch) for batch in held.engine.batches] == [1, 3]
@@ -317,11 +320,11 @@ def test_an_engine_that_fails_fails_the_job_with_a_reason(serve: Serve) -> None:
 def test_the_expected_time_shrinks_while_a_job_is_drawn(serve: Serve) -> None:
     with serve(engine=FakeEngine(step_s=0.02)) as running:
         running.wait_for(running.submit()["id"])
-        first, second = running.submit(steps=20)["id"], running.submit(steps=21)["id"]
-        running.wait_for(first, "running")
-        told = [running.job(job_id)["eta_seconds"] for job_id in (first, second)]
-        wait_until(lambda: (running.job(first)["progress"] or {"fraction": 0})["fraction"] > 0.5)
         running.engine.hold()
+        first, second = running.submit(steps=20)["id"], running.submit(steps=21)["id"]
+        running.engine.wait_for_step()
+        told = [running.job(job_id)["eta_seconds"] for job_id in (first, second)]
+        running.engine.allow(12)
         later = running.job(first)["eta_seconds"]
     assert 0 < told[0] < told[1]
     assert 0 < later < told[0]

