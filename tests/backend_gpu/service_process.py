@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -47,7 +46,6 @@ class ServiceProcess(ServiceCalls):
         data_dir.mkdir(exist_ok=True)
         self.data_dir = data_dir
         self.log = data_dir / f"stderr-{len(list(data_dir.glob('stderr-*')))}.log"
-        self.started_at = time.monotonic()
         with self.log.open("wb") as stderr:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "backend_gpu"],
