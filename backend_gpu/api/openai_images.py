@@ -97,7 +97,7 @@ class ImageGeneration(BaseModel):
     size: Annotated[Size | None, Field(description="auto is 256x256; larger sizes are resampled from that")] = None
     quality: Annotated[Quality | None, Field(description="scales the model's own number of steps")] = None
     response_format: Annotated[Literal["url", "b64_json"] | None, Field(description="b64_json if absent")] = None
-    output_format: Annotated[ImageFormat | None, Field(description="png, which holds its record, if absent")] = None
+    output_format: Annotated[ImageFormat | None, Field(description="png if absent; each holds how it was made")] = None
     output_compression: Annotated[int | None, Field(ge=0, le=100, description="quality of webp and jpeg")] = None
     stream: Annotated[bool | None, Field(description="Server-Sent Events instead of one answer")] = None
     partial_images: Annotated[int | None, Field(ge=0, le=3, description="previews in the stream")] = None

@@ -207,7 +207,7 @@ async def job_changes(service: Service, job_id: str) -> AsyncIterator[Job]:
 def read_picture(
     job_id: JobId,
     index: Annotated[int, Path(ge=0, le=7, description="which picture of the job")],
-    image_format: Annotated[ImageFormat, Path(description="png holds how the picture was made")],
+    image_format: Annotated[ImageFormat, Path(description="each holds how the picture was made")],
     service: CurrentService,
     credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)],
     size: Annotated[ImageSize | None, Query(description="side in pixels, resampled; as it was drawn if absent")] = None,

@@ -10,6 +10,7 @@ from sse_starlette.sse import AppStatus
 from backend_gpu.api.app import create_app
 from backend_gpu.service import Service
 
+KEEP_ALIVE_S = 75  # longer than clients keep an idle connection (httpx: 5 s), else one closes under a request of theirs
 STREAMS_GRACE_S = 5  # that open connections have to end after the last batch
 
 
@@ -22,6 +23,7 @@ class Server(uvicorn.Server):
                 create_app(service),
                 log_config=None,
                 access_log=False,
+                timeout_keep_alive=KEEP_ALIVE_S,
                 timeout_graceful_shutdown=math.ceil(service.settings.grace_s) + STREAMS_GRACE_S,
             )
         )

@@ -15,6 +15,7 @@ import pytest
 from openai import OpenAI
 from PIL import Image
 
+from backend_gpu.api.server import Server
 from tests.backend_gpu.api.running_service import RunningService, Serve, error_of, running_service
 from tests.backend_gpu.fake_engine import FakeEngine
 from tests.backend_gpu.waiting import WAIT_S, wait_until
@@ -130,6 +131,10 @@ def test_a_service_that_still_loads_its_model_stops_all_the_same(serve: Serve) -
         stack.callback(may_load.set)  # after the service has stopped
         running = stack.enter_context(serve(open_engine=slow_engine, grace_s=0.1))
         assert running.http.get("/healthz").status_code == 200
+
+
+def test_an_idle_connection_is_kept_for_longer_than_clients_use_it(shared: RunningService) -> None:
+    assert Server(shared.service).config.timeout_keep_alive > (httpx.Limits().keepalive_expiry or 0)
 
 
 def test_a_stopped_service_does_not_listen(serve: Serve) -> None:
