@@ -24,6 +24,10 @@ import httpx
 from tests.benchmarks.bench import machine
 
 CLIENTS = 50
+STARTS = 3
+ROUNDS = 2  # of the measurements with batches and without
+WARM_UP_JOBS = 10  # then the expected times are to be right
+WAVE = (1, 3, 2, 4)  # pictures of jobs that come at once: some run, some wait, not all in one batch
 SUBMISSION = {"prompt": "a red apple on a blue background", "seed": 1}
 SETTINGS = {
     "BACKEND_PORT": "0",
@@ -37,15 +41,30 @@ SETTINGS = {
 class Service:
     """A service that was started for a measurement."""
 
-    url: str
+    client: httpx.Client
+    started_at: float
     health_s: float  # from the start of the process to /healthz
     ready_s: float  # and to /readyz
+
+    def submit(self, **fields: object) -> str:
+        """The id of a new job."""
+        answer = self.client.post("/v1/jobs", json=SUBMISSION | fields)
+        return str(answer.raise_for_status().json()["id"])
+
+    def wait_for(self, job_id: str) -> dict[str, Any]:
+        """Follow a job to its end."""
+        with self.client.stream("GET", f"/v1/jobs/{job_id}/events") as stream:
+            *_, last = (line for line in stream.iter_lines() if line.startswith("data: "))
+        job: dict[str, Any] = json.loads(last.removeprefix("data: "))
+        assert job["status"] == "succeeded", job
+        return job
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=10, help="of each measurement of latency")
     parser.add_argument("--pictures", type=int, default=12, help="drawn one by one for the service's overhead")
+    parser.add_argument("--eta-jobs", type=int, default=20, help="whose expected time is compared with the real one")
     parser.add_argument("--out", type=Path, default=Path("out/benchmark-service.md"), help="where the tables go too")
     options = parser.parse_args()
     options.out.parent.mkdir(parents=True, exist_ok=True)
@@ -60,18 +79,17 @@ def tables(options: argparse.Namespace) -> Iterator[str]:
     """All tables, line by line."""
     yield " ".join(["`python -m tests.benchmarks.service", *sys.argv[1:]]) + "`"
     yield machine()
-    with running_service({}) as service:
-        yield from ("", "### from the start of the process", "| /healthz | /readyz |", "| --- | --- |")
-        yield f"| {service.health_s:.2f} s | {service.ready_s:.2f} s |"
-        yield from latency_table(service, options.seconds)
+    yield from start_table()
+    yield from latency_table(options.seconds)
     yield from throughput_table()
     yield from overhead_table(options.pictures)
+    yield from eta_table(options.eta_jobs)
 
 
 @contextmanager
 def running_service(settings: dict[str, str]) -> Iterator[Service]:
     """The real thing in a process of its own, on an empty data folder, until the block ends."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, httpx.Client(timeout=600) as client:
         started_at = time.monotonic()
         process = subprocess.Popen(
             [sys.executable, "-m", "backend_gpu"],
@@ -81,32 +99,44 @@ def running_service(settings: dict[str, str]) -> Iterator[Service]:
         )
         try:
             assert process.stderr is not None
-            url = next(json.loads(line)["address"] for line in process.stderr if '"listening"' in line)
+            client.base_url = next(json.loads(line)["address"] for line in process.stderr if '"listening"' in line)
             threading.Thread(target=process.stderr.read, daemon=True).start()  # a full pipe would stop the service
-            health_s, ready_s = (wait_for(f"{url}/{name}") - started_at for name in ("healthz", "readyz"))
-            yield Service(url, health_s, ready_s)
+            health_s, ready_s = (answered_at(client, name) - started_at for name in ("/healthz", "/readyz"))
+            yield Service(client, started_at, health_s, ready_s)
         finally:
             process.terminate()
             process.wait(60)
 
 
-def wait_for(url: str) -> float:
-    """When it answered with success."""
-    while True:
-        try:
-            if httpx.get(url).is_success:
-                return time.monotonic()
-        except httpx.TransportError:
-            pass
-        time.sleep(0.01)
+def answered_at(client: httpx.Client, path: str) -> float:
+    """When it answered with success; asked seldom enough not to slow the start down."""
+    while not client.get(path).is_success:
+        time.sleep(0.05)
+    return time.monotonic()
 
 
-def latency_table(service: Service, seconds: float) -> Iterator[str]:
+def start_table() -> Iterator[str]:
+    """How long a caller waits for a service that is just being started."""
+    times = []
+    for _ in range(STARTS):
+        with running_service({}) as service:
+            service.wait_for(service.submit())
+            times.append((service.health_s, service.ready_s, time.monotonic() - service.started_at))
+    yield from (
+        "",
+        f"### from the start of the process, median of {STARTS}",
+        "| /healthz | /readyz | first 256x256 picture, default steps |",
+    )
+    cells = " | ".join(f"{statistics.median(column):.2f} s" for column in zip(*times, strict=True))
+    yield from ("| --- | --- | --- |", f"| {cells} |")
+
+
+def latency_table(seconds: float) -> Iterator[str]:
     """Submits and polls of many clients at once, while the worker draws."""
 
-    async def measure() -> tuple[list[float], list[float], float]:
+    async def measure(service: Service) -> tuple[list[float], list[float], float]:
         limits = httpx.Limits(max_connections=CLIENTS, max_keepalive_connections=CLIENTS)
-        async with httpx.AsyncClient(base_url=service.url, timeout=60, limits=limits) as client:
+        async with httpx.AsyncClient(base_url=service.client.base_url, timeout=60, limits=limits) as client:
             submits, ids = [], []
 
             async def submit(number: int) -> None:
@@ -129,7 +159,8 @@ def latency_table(service: Service, seconds: float) -> Iterator[str]:
                 await client.post(f"/v1/jobs/{job_id}/cancel")
             return submits, polls, len(polls) / seconds
 
-    submits, polls, rate = asyncio.run(measure())
+    with running_service({}) as service:
+        submits, polls, rate = asyncio.run(measure(service))
     yield from (
         "",
         f"### {CLIENTS} clients at once while a job runs",
@@ -147,30 +178,26 @@ def percentile(seconds: Sequence[float], percent: int) -> float:
 
 
 def throughput_table() -> Iterator[str]:
-    """How long 32 jobs of one picture take, together and one by one."""
+    """How long 32 jobs of one picture take, one by one and together; they take turns."""
+    seconds: dict[int, list[float]] = {1: [], 8: []}
+    for _ in range(ROUNDS):
+        for size, times in seconds.items():
+            with running_service({"BACKEND_MAX_BATCH_PICTURES": str(size)}) as service:
+                begun_at = time.perf_counter()
+                for job_id in [service.submit() for _ in range(32)]:
+                    service.wait_for(job_id)
+                times.append(time.perf_counter() - begun_at)
     yield from (
         "",
-        "### 32 jobs of one picture",
+        f"### 32 jobs of one picture, median of {ROUNDS}",
         "| pictures in a batch | seconds | pictures per second |",
         "| --- | --- | --- |",
     )
-    for size in (1, 8, 1, 8):
-        with running_service({"BACKEND_MAX_BATCH_PICTURES": str(size)}) as service, httpx.Client(timeout=600) as client:
-            started_at = time.perf_counter()
-            ids = [client.post(f"{service.url}/v1/jobs", json=SUBMISSION).json()["id"] for _ in range(32)]
-            for job_id in ids:
-                wait_for_job(client, service, job_id)
-            seconds = time.perf_counter() - started_at
-        yield f"| {size} | {seconds:.1f} | {32 / seconds:.2f} |"
-
-
-def wait_for_job(client: httpx.Client, service: Service, job_id: str) -> dict[str, Any]:
-    """Follow a job to its end."""
-    with client.stream("GET", f"{service.url}/v1/jobs/{job_id}/events") as stream:
-        *_, last = (line for line in stream.iter_lines() if line.startswith("data: "))
-    job: dict[str, Any] = json.loads(last.removeprefix("data: "))
-    assert job["status"] == "succeeded", job
-    return job
+    for size, times in seconds.items():
+        median = statistics.median(times)
+        yield f"| {size} | {median:.1f} | {32 / median:.2f} |"
+    ratio = statistics.median(alone / together for alone, together in zip(*seconds.values(), strict=True))
+    yield f"\nBatches draw {ratio:.2f} times as many pictures per second."
 
 
 def overhead_table(count: int) -> Iterator[str]:
@@ -180,18 +207,16 @@ def overhead_table(count: int) -> Iterator[str]:
 
     engine = open_engine("mini", "auto", Path("data/models"))
     straight, queued, drawing = [], [], []
-    with running_service({}) as service, httpx.Client(timeout=600) as client:
-        request: JobRequest | None = None
+    with running_service({}) as service:
         for _ in range(count + 2):
-            started_at = time.perf_counter()
-            job_id = client.post(f"{service.url}/v1/jobs", json=SUBMISSION).json()["id"]
-            job = wait_for_job(client, service, job_id)
-            queued.append(time.perf_counter() - started_at)
-            request = JobRequest(**job["request"])
+            begun_at = time.perf_counter()
+            job = service.wait_for(service.submit())
+            queued.append(time.perf_counter() - begun_at)
             drawing.append(job["finished_at"] - job["created_at"])
-            started_at = time.perf_counter()
+            request = JobRequest(**job["request"])
+            begun_at = time.perf_counter()
             engine.generate(request.drawings(), request.batch_settings(), lambda _: None)
-            straight.append(time.perf_counter() - started_at)
+            straight.append(time.perf_counter() - begun_at)
     medians = [statistics.median(times[2:]) for times in (straight, drawing, queued)]
     overhead = statistics.median(ours / own - 1 for ours, own in zip(drawing[2:], straight[2:], strict=True))
     yield from (
@@ -201,6 +226,29 @@ def overhead_table(count: int) -> Iterator[str]:
     )
     yield from ("| --- | --- | --- |", f"| {' | '.join(f'{seconds:.3f} s' for seconds in medians)} |", "")
     yield f"The service adds {overhead:.1%} to the pipeline alone (PNG encoding and durable writes included)."
+
+
+def eta_table(count: int) -> Iterator[str]:
+    """How wrong the expected time is that a job tells right after it was accepted, others before it or not."""
+    errors: list[float] = []
+    with running_service({}) as service:
+        for number in range(WARM_UP_JOBS):
+            service.wait_for(service.submit(n=WAVE[number % len(WAVE)]))
+        while len(errors) < count:
+            told = []
+            for job_id in [service.submit(n=n) for n in WAVE]:
+                eta_s = service.client.get(f"/v1/jobs/{job_id}").json()["eta_seconds"]
+                told.append((job_id, time.time(), eta_s))
+            for job_id, asked_at, eta_s in told:
+                real_s = service.wait_for(job_id)["finished_at"] - asked_at
+                errors.append(abs(eta_s - real_s) / real_s)
+    yield from (
+        "",
+        f"### error of the expected time, {len(errors)} jobs of 1 to 4 pictures after the first {WARM_UP_JOBS}",
+        "| median | worst |",
+        "| --- | --- |",
+        f"| {statistics.median(errors):.0%} | {max(errors):.0%} |",
+    )
 
 
 if __name__ == "__main__":
