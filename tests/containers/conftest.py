@@ -24,7 +24,12 @@ def build_network() -> str:
 def built(build_network: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """Both images, nothing of it running yet; removed in the end, the layers stay in the engine's cache."""
     services = {
-        service: {"image": image_of(service), "build": {"network": build_network}} for service in ("backend", "page")
+        service: {
+            "image": image_of(service),
+            "build": {"network": build_network},
+            "environment": {"OMP_NUM_THREADS": "1"},  # two that wait for each other crawl on a busy machine
+        }
+        for service in ("backend", "page")
     }
     override = tmp_path_factory.mktemp("compose") / "override.yaml"
     override.write_text(json.dumps({"services": services}), encoding="utf-8")  # JSON is YAML

@@ -180,7 +180,7 @@ def test_the_page_listens_where_cloud_run_says() -> None:
 
 
 def test_an_image_with_the_published_checkpoints_draws_without_a_network(glide_image: str) -> None:
-    with running(glide_image, "--network=none", "--env=BACKEND_TOKEN=x") as container:
+    with running(glide_image, "--network=none", "--env=BACKEND_TOKEN=x", "--env=OMP_NUM_THREADS=1") as container:
         wait_until(lambda: health_of(container) == "healthy")
         events = [json.loads(line) for line in docker("logs", container).stderr.splitlines()]
         assert [event["model"] for event in events if event["message"] == "model loaded"] == ["glide"]
