@@ -234,16 +234,19 @@ def read_picture(
 def read_status(service: CurrentService) -> StatusDocument:
     """What the service does now."""
     worker = service.worker
+    info = worker.engine.info if worker.engine else None
     queued, running = service.store.count("queued"), service.store.count("running")
     return StatusDocument(
-        model=worker.engine.info.model if worker.engine else None,
-        device=worker.engine.info.device if worker.engine else None,
+        model=info.model if info else None,
+        device=info.device if info else None,
         ready=worker.is_ready,
         load_error=worker.load_error or None,
         queued_jobs=queued,
         running_jobs=running,
         idle_seconds=0.0 if queued or running else worker.idle_s(),
-        vocabulary=list(worker.engine.info.vocabulary) if worker.engine else [],
+        vocabulary=list(info.vocabulary) if info else [],
+        experimental=list(info.experimental) if info else [],
+        untrained=list(info.untrained) if info else [],
         seconds_per_picture=worker.seconds_per_picture(),
     )
 

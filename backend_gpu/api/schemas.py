@@ -202,6 +202,8 @@ class StatusDocument(Model):
     vocabulary: Annotated[
         list[str], Field(description="every word that the model knows; empty if it reads any English")
     ]
+    experimental: Annotated[list[str], Field(description="phrases of those words that it does not draw well")]
+    untrained: Annotated[list[str], Field(description="names whose words it knows, of things that it never saw")]
     seconds_per_picture: Annotated[float | None, Field(description="one picture alone, measured here")]
 
 

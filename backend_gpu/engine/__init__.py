@@ -24,6 +24,8 @@ class EngineInfo:
     sampler: SamplerName
     guidance_scale: float
     vocabulary: tuple[str, ...] = ()  # every word that it knows; empty if it reads any English
+    experimental: tuple[str, ...] = ()  # phrases of those words that it does not draw well
+    untrained: tuple[str, ...] = ()  # names of things whose words it knows, but which it never saw
 
 
 @dataclass(frozen=True, kw_only=True)

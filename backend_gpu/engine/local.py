@@ -12,7 +12,17 @@ from backend_gpu.glide.acceleration import accelerate, best_dtype
 from backend_gpu.glide.checkpoint import open_published, read_metadata
 from backend_gpu.glide.pipeline import Picture, Pipeline, Progress, Sampling, to_uint8
 from backend_gpu.glide.tokenizer import BytePairTokenizer, WordTokenizer
-from backend_gpu.mini.model import GUIDANCE_SCALE, STEPS, UPSAMPLE_STEPS, WEIGHTS, known_words, open_mini
+from backend_gpu.mini.model import (
+    GUIDANCE_SCALE,
+    STEPS,
+    UPSAMPLE_STEPS,
+    WEIGHTS,
+    experimental_phrases,
+    known_words,
+    open_mini,
+    trained_concepts,
+)
+from backend_gpu.mini.vocabulary import CONCEPTS, load_vocabulary
 from backend_gpu.settings import ModelName
 
 # English words that say nothing about what to draw
@@ -91,7 +101,10 @@ def open_engine(name: ModelName, device_wish: str, checkpoints: Path, mini_dir: 
         files = (weights / "base.safetensors", weights / "upsampler.safetensors")
         model, model_hash = "kotoe-mini", sha256(path.read_bytes() for path in files)
         steps, upsample_steps, guidance_scale = STEPS, UPSAMPLE_STEPS, GUIDANCE_SCALE
-        vocabulary = tuple(known_words(weights))
+        vocabulary, experimental = tuple(known_words(weights)), tuple(experimental_phrases(weights))
+        table = load_vocabulary(mini_dir / CONCEPTS.name if mini_dir else CONCEPTS).concepts
+        trained = set(trained_concepts(weights))
+        untrained = tuple(concept.english for concept in table if concept.english not in trained)
     else:
         dtype = best_dtype(device)
         pipeline = Pipeline(
@@ -100,7 +113,8 @@ def open_engine(name: ModelName, device_wish: str, checkpoints: Path, mini_dir: 
             BytePairTokenizer(),
         )
         model, model_hash = "glide", published_hash(checkpoints)
-        steps, upsample_steps, guidance_scale, vocabulary = 20, 10, 3.0, ()
+        steps, upsample_steps, guidance_scale = 20, 10, 3.0
+        vocabulary = experimental = untrained = ()
     for unet in (pipeline.base, pipeline.upsampler):
         accelerate(unet.to(device))
     info = EngineInfo(
@@ -112,6 +126,8 @@ def open_engine(name: ModelName, device_wish: str, checkpoints: Path, mini_dir: 
         sampler="dpmpp_2m",
         guidance_scale=guidance_scale,
         vocabulary=vocabulary,
+        experimental=experimental,
+        untrained=untrained,
     )
     return LocalEngine(pipeline, info)
 

@@ -13,6 +13,7 @@ from backend_gpu.glide.tokenizer import WordTokenizer
 from backend_gpu.glide.unet import UNet
 
 WEIGHTS = Path(__file__).parent / "weights"
+EXPERIMENTAL = "experimental.json"  # beside the weights, written by `evaluate --card`
 STEPS, UPSAMPLE_STEPS, GUIDANCE_SCALE = 20, 4, 2.5  # what docs/samplers.md found best
 DTYPE = torch.float32  # of the computation; the files are half precision
 
@@ -38,6 +39,12 @@ def known_words(folder: Path = WEIGHTS) -> list[str]:
 def trained_concepts(folder: Path = WEIGHTS) -> list[str]:
     """English names of the concepts that the model claims to draw (its card says how well)."""
     return list(json.loads(_metadata(folder / "base.safetensors")["concepts"]))
+
+
+def experimental_phrases(folder: Path = WEIGHTS) -> list[str]:
+    """Phrases of the grammar that the model knows and its evaluation found wanting; none before any evaluation."""
+    path = folder / EXPERIMENTAL
+    return list(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else []
 
 
 def _open(path: Path) -> UNet:

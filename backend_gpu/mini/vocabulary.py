@@ -98,6 +98,4 @@ def _concept(row: dict[str, str], colours: Mapping[str, object], place: str, fol
     glyph = row["glyph"]
     if Path(glyph).suffix:
         glyph = str(folder / glyph)
-        if not Path(glyph).is_file():
-            raise ConceptTableError(f"{place}: there is no picture {glyph}")
     return Concept(glyph, row["english"], row["plural"], row["colour"], row["tint"] == "yes")

@@ -20,12 +20,21 @@ from backend_gpu.glide.config import SamplerName
 from backend_gpu.glide.pipeline import Sampling
 from backend_gpu.glide.tokenizer import WordTokenizer
 from backend_gpu.glide.unet import UNet
-from backend_gpu.mini.model import GUIDANCE_SCALE, STEPS, UPSAMPLE_STEPS, WEIGHTS, open_mini, trained_concepts
+from backend_gpu.mini.model import (
+    EXPERIMENTAL,
+    GUIDANCE_SCALE,
+    STEPS,
+    UPSAMPLE_STEPS,
+    WEIGHTS,
+    open_mini,
+    trained_concepts,
+)
 from backend_gpu.mini.training import train
-from backend_gpu.mini.training.card import CARD, with_section, write_card
+from backend_gpu.mini.training.card import CARD, experimental, with_section, write_card
 from backend_gpu.mini.training.classifier import CLEAN_CROPS, CropClassifier, Recipe, clean_accuracy, open_classifier
 from backend_gpu.mini.training.evaluate import SEED, Judge, evaluate, model_painter
 from backend_gpu.mini.training.grid import draw_grid
+from backend_gpu.mini.training.scenes import glyph_image
 from backend_gpu.mini.training.study import FORMS, Setting, draw_sheet, study, table
 from backend_gpu.mini.vocabulary import CONCEPTS, GRAMMAR, Vocabulary, load_vocabulary
 
@@ -57,7 +66,9 @@ def main() -> None:
     add_table_options(command)
     add_sampling_options(command)
     command.add_argument("--per-form", type=int, default=200, help="pictures of each form of the grammar")
-    command.add_argument("--card", action="store_true", help="also write the figures into the model's card")
+    command.add_argument(
+        "--card", action="store_true", help="also write them into the card, what failed beside the weights"
+    )
     command.set_defaults(run=evaluate_weights)
     command = commands.add_parser("grid", help="draw 64 Japanese prompts as one picture")
     add_sampling_options(command)
@@ -84,8 +95,10 @@ def add_table_options(command: argparse.ArgumentParser) -> None:
 
 
 def learned_vocabulary(options: argparse.Namespace) -> Vocabulary:
-    """The grammar with those rows of the table that are learned."""
+    """The grammar with those rows of the table that are learned; all of them can be drawn."""
     whole = load_vocabulary(options.concepts)
+    for concept in whole.concepts[: options.rows]:
+        glyph_image(concept.glyph)
     return replace(whole, concepts=whole.concepts[: options.rows])
 
 
@@ -177,6 +190,8 @@ def evaluate_weights(options: argparse.Namespace) -> None:
     path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     if options.card:
         write_card(CARD, report)
+        phrases = json.dumps(experimental(report)) + "\n"
+        (options.weights / EXPERIMENTAL).write_text(phrases, encoding="utf-8")
     for form, result in scores.forms.items():
         verdict = "passes" if result.passes else "below its gate"
         figures = "  ".join(f"{name} {value:.3f}" for name, value in result.figures.items())

@@ -15,6 +15,8 @@ NAMES = {
     "pair": "two objects: both at their places",
 }
 
+PHRASES_OF = ("scene", "style", "count", "pair")  # the forms whose values are phrases of a caption
+
 
 def write_card(card: Path, report: Mapping[str, Any]) -> None:
     """Write an evaluation's report into the card.
@@ -30,6 +32,18 @@ def write_card(card: Path, report: Mapping[str, Any]) -> None:
     ):
         text = with_section(text, section, "evaluate --card", body)
     card.write_text(text, encoding="utf-8")
+
+
+def experimental(report: Mapping[str, Any]) -> list[str]:
+    """The phrases that were asked for and came right less often than their form's gate demands."""
+    forms = report["scores"]["forms"]
+    return [
+        phrase
+        for form in PHRASES_OF
+        if form in forms
+        for phrase, share in forms[form]["by_value"].items()
+        if share["right"] < forms[form]["gate"]
+    ]
 
 
 def with_section(text: str, section: str, command: str, body: Sequence[str]) -> str:

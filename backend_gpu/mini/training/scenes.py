@@ -198,8 +198,11 @@ def opened_font(path: str) -> ImageFont.FreeTypeFont:
 def glyph_image(glyph: str) -> Image.Image:
     """The glyph's bitmap or the picture of that path, cropped and centred in a square, RGBA."""
     if Path(glyph).suffix:
-        with Image.open(glyph) as picture:
-            canvas = picture.convert("RGBA")
+        try:
+            with Image.open(glyph) as picture:
+                canvas = picture.convert("RGBA")
+        except OSError as error:
+            raise ConceptTableError(f"can't read the picture {glyph}: {error}") from error
     else:
         canvas = Image.new("RGBA", (256, 256), (0, 0, 0, 0))
         ImageDraw.Draw(canvas).text((20, 20), glyph, font=emoji_font(), embedded_color=True)

@@ -118,7 +118,15 @@ def test_an_upsampler_in_the_base_models_place_is_refused(weights: Path) -> None
 def test_the_service_draws_with_a_mini_model_of_ones_own(weights: Path, tmp_path: Path) -> None:
     model = tmp_path / "model"
     shutil.copytree(weights, model / "weights", ignore=shutil.ignore_patterns("model"))
+    rows = [
+        "glyph english plural colour tint japanese",
+        *(f"x.png {name} {name}s   " for name in ("apple", "dog", "cat")),
+    ]
+    (model / "concepts.tsv").write_text("\n".join(rows).replace(" ", "\t"), encoding="utf-8")
+    (model / "weights" / "experimental.json").write_text('["in the rain"]', encoding="utf-8")
     own, embedded = (open_engine("mini", "cpu", tmp_path, folder).info for folder in (model, None))
     assert own.vocabulary == tuple(WORDS)
     assert set(own.vocabulary) < set(embedded.vocabulary)
     assert own.model_hash != embedded.model_hash
+    assert own.untrained == ("cat",)
+    assert own.experimental == ("in the rain",)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image, ImageFont
 
-from backend_gpu.mini.model import open_mini, trained_concepts
+from backend_gpu.mini.model import experimental_phrases, open_mini, trained_concepts
 from backend_gpu.mini.training import __main__ as commands
 from backend_gpu.mini.training import card, classifier, evaluate, grid, train
 from backend_gpu.mini.vocabulary import CONCEPTS, GRAMMAR, load_vocabulary
@@ -92,6 +92,7 @@ def test_the_evaluation_goes_into_a_file_and_the_card(made: Commands, tmp_path: 
     text = copied.read_text(encoding="utf-8")
     assert "- Base model: 1 steps, 2 pictures, 0 min." in text
     assert f"`{report['command']}`, seed 7" in text
+    assert "two" in experimental_phrases(made.weights)
 
 
 def test_the_grid_is_drawn_into_a_picture(made: Commands, tmp_path: Path) -> None:

@@ -285,6 +285,11 @@ def test_a_concept_may_be_a_picture_instead_of_an_emoji(tmp_path: Path) -> None:
     assert drawn[2, 2, 2] > 150 > drawn[2, 2, 0]
 
 
+def test_a_picture_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConceptTableError, match=r"can't read the picture .*brick\.png"):
+        glyph_image(str(tmp_path / "brick.png"))
+
+
 def test_a_font_of_ones_own_draws_the_emoji(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     font = Path(str(emoji_font().path))
     monkeypatch.setenv("MINI_FONT", str(font))
