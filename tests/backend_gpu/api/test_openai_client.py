@@ -423,12 +423,12 @@ def flaky_gateway(running: RunningService, answer: bytes) -> Iterator[str]:
     def serve() -> None:
         first, _ = listener.accept()
         behind = socket.create_connection((host, port))
-        wait = threading.Thread(target=lambda: wait_until(lambda: bool(jobs_of(running))))
-        wait.start()
-        while wait.is_alive():
-            behind.sendall(first.recv(65536))
-            wait.join(0.2)
+        forth = threading.Thread(target=pipe, args=(first, behind))
+        forth.start()
+        wait_until(lambda: jobs_of(running))
         first.sendall(answer)
+        first.shutdown(socket.SHUT_RDWR)  # which ends the pipe, too
+        forth.join()
         first.close()
         behind.close()
         second, _ = listener.accept()
