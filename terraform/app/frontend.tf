@@ -18,7 +18,10 @@ locals {
     local.on.vm ? { FRONTEND_GPU_VM = "projects/${var.project_id}/zones/${var.zone}/instances/${local.vm_name}" } : {},
     var.auth == "iap" ? {
       FRONTEND_IAP_AUDIENCE = "/projects/${data.google_project.this.number}/locations/${var.region}/services/${local.page_name}"
-    } : { STREAMLIT_SECRETS_FILES = "/secrets/secrets.toml" },
+      } : {
+      STREAMLIT_SECRETS_FILES = "/secrets/secrets.toml"
+      FRONTEND_ALLOWED_EMAILS = join(",", [for user in var.users : replace(trimprefix(user, "user:"), "domain:", "@")])
+    },
   )
 
   backend_url = local.on.vm ? "http://${google_compute_address.backend[0].address}:8000" : google_cloud_run_v2_service.backend[0].uri
@@ -41,7 +44,7 @@ resource "google_cloud_run_v2_service" "page" {
 
     scaling {
       min_instance_count = 0
-      max_instance_count = 1 # Streamlit's sessions and files live in one process
+      max_instance_count = 1 # Streamlit's sessions live in one process
     }
 
     vpc_access {

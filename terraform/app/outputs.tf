@@ -19,8 +19,8 @@ output "backend" {
 }
 
 output "users" {
-  description = "Who may use the page, with auth iap."
-  value       = var.auth == "iap" ? var.users : []
+  description = "Who may use the page."
+  value       = var.users
 }
 
 output "gallery" {

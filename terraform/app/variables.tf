@@ -102,13 +102,18 @@ variable "auth" {
 }
 
 variable "users" {
-  description = "Who may use the page with auth iap: user:, group:, domain: or serviceAccount: and a name."
+  description = "Who may use the page: user:, group:, domain: or serviceAccount: and a name; with auth oidc user: and domain: only."
   type        = set(string)
   default     = []
 
   validation {
     condition     = alltrue([for user in var.users : can(regex("^(user|group|serviceAccount):[^@\\s]+@[^@\\s]+$|^domain:[a-z0-9.-]+$", user))])
     error_message = "users are written user:NAME@HOST, group:NAME@HOST, serviceAccount:NAME@HOST or domain:HOST."
+  }
+
+  validation {
+    condition     = var.auth != "oidc" || (length(var.users) > 0 && alltrue([for user in var.users : can(regex("^(user|domain):", user))]))
+    error_message = "auth oidc needs users, each a user: or a domain:, since the page can't look into groups."
   }
 }
 

@@ -79,6 +79,8 @@ def check_sign_in(commands: Commands, options: Options) -> None:
     if options.auth == "oidc":
         if not options.oidc_client_id or not options.oidc_client_secret:
             raise DeployError("AUTH=oidc needs OIDC_CLIENT_ID and OIDC_CLIENT_SECRET in the environment")
+        if not all(user.startswith(("user:", "domain:")) for user in options.users):
+            raise DeployError("AUTH=oidc takes only user: and domain: in USERS, since the page can't look into groups")
         return
     ancestors = commands.gcloud_json("projects", "get-ancestors", options.project)
     if not any(ancestor["type"] == "organization" for ancestor in ancestors):

@@ -91,9 +91,8 @@ def variables_of(commands: Commands, options: Options, account: str) -> dict[str
         "translator": options.translator,
         "auth": options.auth,
     }
-    if options.auth == "iap":
-        variables["users"] = list(options.users) or [f"{kind}:{account}"]
-    else:
+    variables["users"] = list(options.users) or [f"{kind}:{account}"]
+    if options.auth == "oidc":
         variables["oidc_client_id"] = options.oidc_client_id
     if options.budget:
         variables["monthly_budget"] = options.budget

@@ -429,6 +429,11 @@ REFUSALS: dict[str, tuple[dict[str, Any], dict[str, str], str]] = {
         f"whether {PROJECT} has a billing account can",
     ),
     "no organization": ({"ancestors": [{"type": "project"}]}, {}, f"{PROJECT} is in no organization"),
+    "a group with oidc": (
+        {},
+        {"AUTH": "oidc", "OIDC_CLIENT_ID": "1", "OIDC_CLIENT_SECRET": "2", "USERS": "group:a@example.com"},
+        "AUTH=oidc takes only user: and domain: in USERS",
+    ),
     "no OAuth client": ({}, {"AUTH": "oidc"}, "AUTH=oidc needs OIDC_CLIENT_ID and OIDC_CLIENT_SECRET"),
     "APIs forbidden": (
         {"troubles": {"services enable": "ERROR: denied"}},

@@ -98,6 +98,7 @@ def variables(**changed: str) -> list[str]:
         "auth": "oidc",
         "oidc_client_id": "1234.apps.googleusercontent.com",
         "oidc_client_secret": CANARY,
+        "users": '["user:a@example.com"]',
     }
     return [f"-var={name}={value}" for name, value in (values | changed).items()]
 

@@ -248,6 +248,19 @@ run "rtx_pro_6000_boots_from_hyperdisk" {
   }
 }
 
+run "oidc_lets_nobody_in_by_a_group" {
+  command = plan
+
+  variables {
+    auth               = "oidc"
+    oidc_client_id     = "1234.apps.googleusercontent.com"
+    oidc_client_secret = "GOCSPX-not-a-secret"
+    users              = ["group:a@example.com"]
+  }
+
+  expect_failures = [var.users]
+}
+
 # --- choices -----------------------------------------------------------------------------------------------------
 
 run "oidc_leaves_the_login_to_the_page" {
@@ -255,6 +268,12 @@ run "oidc_leaves_the_login_to_the_page" {
     auth               = "oidc"
     oidc_client_id     = "1234.apps.googleusercontent.com"
     oidc_client_secret = "GOCSPX-not-a-secret"
+    users              = ["user:a@example.com", "domain:example.org"]
+  }
+
+  assert {
+    condition     = { for variable in google_cloud_run_v2_service.page.template[0].containers[0].env : variable.name => variable.value }["FRONTEND_ALLOWED_EMAILS"] == "@example.org,a@example.com"
+    error_message = "The page does not ask for the users' addresses."
   }
 
   assert {
