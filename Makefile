@@ -89,9 +89,9 @@ destroy: ## remove it, pictures included: PROJECT=… [REGION=…] [YES=1] [WAIT
 	@$(BASE_PYTHON) -m terraform.deploy destroy
 
 mini-train: $(RUNTIME) ## a mini model of your own: [CONCEPTS=my.tsv] [FONT=my.ttf] [MINUTES=60] [FOLDER=out/mini]
-	@set -e; export MINI_FONT="$$FONT"; folder="$${FOLDER:-out/mini}"; minutes="$${MINUTES:-60}"; \
+	@set -e; folder="$${FOLDER:-out/mini}"; minutes="$${MINUTES:-60}"; \
 	train() { $(PYTHON) -m backend_gpu.mini.training "$$@" --folder="$$folder" \
-	  $${CONCEPTS:+--concepts="$$CONCEPTS"}; }; \
+	  $${CONCEPTS:+--concepts="$$CONCEPTS"} $${FONT:+--font="$$FONT"}; }; \
 	train train base --minutes="$$minutes" $${CONCEPTS:+--start-from=backend_gpu/mini/weights}; \
 	train train upsampler --minutes="$$((minutes / 3 + 1))" $${CONCEPTS:+--start-from=backend_gpu/mini/weights}; \
 	train export

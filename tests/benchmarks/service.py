@@ -27,7 +27,7 @@ CLIENTS = 50
 STARTS = 3
 ROUNDS = 2  # of the measurements with batches and without
 WARM_UP_JOBS = 10  # then the expected times are to be right
-WAVE = (1, 3, 2, 4)  # pictures of jobs that come at once: some run, some wait, not all in one batch
+WAVE = ((1, 20), (3, 20), (2, 10), (4, 30))  # pictures and steps of jobs that come at once: some run, others wait
 SUBMISSION = {"prompt": "a red apple on a blue background", "seed": 1}
 SETTINGS = {
     "BACKEND_PORT": "0",
@@ -233,10 +233,11 @@ def eta_table(count: int) -> Iterator[str]:
     errors: list[float] = []
     with running_service({}) as service:
         for number in range(WARM_UP_JOBS):
-            service.wait_for(service.submit(n=WAVE[number % len(WAVE)]))
+            n, steps = WAVE[number % len(WAVE)]
+            service.wait_for(service.submit(n=n, steps=steps))
         while len(errors) < count:
             told = []
-            for job_id in [service.submit(n=n) for n in WAVE]:
+            for job_id in [service.submit(n=n, steps=steps) for n, steps in WAVE]:
                 eta_s = service.client.get(f"/v1/jobs/{job_id}").json()["eta_seconds"]
                 told.append((job_id, time.time(), eta_s))
             for job_id, asked_at, eta_s in told:
@@ -244,7 +245,7 @@ def eta_table(count: int) -> Iterator[str]:
                 errors.append(abs(eta_s - real_s) / real_s)
     yield from (
         "",
-        f"### error of the expected time, {len(errors)} jobs of 1 to 4 pictures after the first {WARM_UP_JOBS}",
+        f"### error of the expected time, {len(errors)} jobs of 1 to 4 pictures and 10 to 30 steps after the first {WARM_UP_JOBS}",
         "| median | worst |",
         "| --- | --- |",
         f"| {statistics.median(errors):.0%} | {max(errors):.0%} |",

@@ -34,7 +34,7 @@ from backend_gpu.mini.training.card import CARD, experimental, with_section, wri
 from backend_gpu.mini.training.classifier import CLEAN_CROPS, CropClassifier, Recipe, clean_accuracy, open_classifier
 from backend_gpu.mini.training.evaluate import SEED, Judge, evaluate, model_painter
 from backend_gpu.mini.training.grid import draw_grid
-from backend_gpu.mini.training.scenes import glyph_image
+from backend_gpu.mini.training.scenes import font_choice, glyph_image
 from backend_gpu.mini.training.study import FORMS, Setting, draw_sheet, study, table
 from backend_gpu.mini.vocabulary import CONCEPTS, GRAMMAR, Vocabulary, load_vocabulary
 
@@ -90,6 +90,7 @@ def main() -> None:
 def add_table_options(command: argparse.ArgumentParser) -> None:
     """The options that say what is learned and where what comes of it lies."""
     command.add_argument("--concepts", type=Path, default=CONCEPTS, help="the table of concepts")
+    command.add_argument("--font", default="", help="file of the colour font that has its emoji: Noto's if not given")
     command.add_argument("--rows", type=int, help="how many of its rows to learn: all if not given")
     command.add_argument("--folder", type=Path, default=Path("out/mini"), help="where checkpoints and figures lie")
 
@@ -97,6 +98,7 @@ def add_table_options(command: argparse.ArgumentParser) -> None:
 def learned_vocabulary(options: argparse.Namespace) -> Vocabulary:
     """The grammar with those rows of the table that are learned; all of them can be drawn."""
     whole = load_vocabulary(options.concepts)
+    font_choice.path = options.font
     for concept in whole.concepts[: options.rows]:
         glyph_image(concept.glyph)
     return replace(whole, concepts=whole.concepts[: options.rows])

@@ -2,13 +2,13 @@
 
 import contextlib
 import functools
-import os
 import random
 import subprocess
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -171,11 +171,21 @@ def apply_style(image: Image.Image, style: str) -> Image.Image:
     return image
 
 
+@dataclass
+class FontChoice:
+    """What draws the emoji of this process; to be set before the first of them is drawn."""
+
+    path: str = ""  # Noto's font if empty
+
+
+font_choice = FontChoice()
+
+
 @functools.cache
 def emoji_font() -> ImageFont.FreeTypeFont:
-    """The font file that the variable MINI_FONT names, else Noto's, found through fontconfig."""
-    if own := os.environ.get("MINI_FONT"):
-        return opened_font(own)
+    """The font that was chosen, else Noto's, found through fontconfig."""
+    if font_choice.path:
+        return opened_font(font_choice.path)
     try:
         command = ["fc-match", "--format=%{file}", FONT_NAME]
         path = subprocess.run(command, capture_output=True, text=True, check=True).stdout
@@ -288,8 +298,8 @@ def draw_place(place: str, side: int, rng: random.Random) -> Image8:
     def spots(number: int, height: float = 1.0) -> list[tuple[float, float]]:
         return [(rng.random() * side, rng.random() * side * height) for _ in range(number)]
 
-    def disc(x: float, y: float, radius: float, **paint: object) -> None:
-        draw.ellipse((x - radius, y - radius, x + radius, y + radius), **paint)  # type: ignore[arg-type]
+    def disc(x: float, y: float, radius: float, **paint: Any) -> None:
+        draw.ellipse((x - radius, y - radius, x + radius, y + radius), **paint)
 
     if place in ("at night", "in space"):
         for x, y in spots(18, 0.7 if place == "at night" else 1.0):

@@ -18,6 +18,7 @@ from backend_gpu.mini.training.scenes import (
     draw_place,
     draw_plain,
     emoji_font,
+    font_choice,
     glyph_image,
     is_held_out,
     random_scene,
@@ -291,11 +292,10 @@ def test_a_picture_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 def test_a_font_of_ones_own_draws_the_emoji(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    font = Path(str(emoji_font().path))
-    monkeypatch.setenv("MINI_FONT", str(font))
-    assert emoji_font.__wrapped__().path == str(font)
+    monkeypatch.setattr(font_choice, "path", str(emoji_font().path))
+    assert emoji_font.__wrapped__().path == font_choice.path
     (tmp_path / "broken.ttf").write_bytes(b"no font")
-    monkeypatch.setenv("MINI_FONT", str(tmp_path / "broken.ttf"))
+    monkeypatch.setattr(font_choice, "path", str(tmp_path / "broken.ttf"))
     with pytest.raises(ConceptTableError, match=r"broken\.ttf is no font"):
         emoji_font.__wrapped__()
 
