@@ -245,7 +245,7 @@ def eta_table(count: int) -> Iterator[str]:
                 errors.append(abs(eta_s - real_s) / real_s)
     yield from (
         "",
-        f"### error of the expected time, {len(errors)} jobs of 1 to 4 pictures and 10 to 30 steps after the first {WARM_UP_JOBS}",
+        f"### error of the expected time, {len(errors)} jobs after the first {WARM_UP_JOBS}, pictures and steps mixed",
         "| median | worst |",
         "| --- | --- |",
         f"| {statistics.median(errors):.0%} | {max(errors):.0%} |",
