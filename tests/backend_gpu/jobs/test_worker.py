@@ -478,7 +478,7 @@ def test_every_interrupted_job_is_told_with_its_request(
     queue = make_queue()
     queue.engine.hold()
     queue.start()
-    assert [(line.msg, line.job_id, line.request_id) for line in caplog.records] == [  # type: ignore[attr-defined]
+    assert [(line.msg, line.job_id, line.request_id) for line in caplog.records] == [  # type: ignore[attr-defined] # from extra
         ("job interrupted: it waits again", once.id, "request of ben"),
         ("job failed", twice.id, "request of anna"),
     ]
@@ -510,8 +510,8 @@ def test_a_worker_that_waits_for_the_disk_says_so_until_it_goes_on(
     with pytest.raises(StorageUnavailable, match="can't keep the pictures"):
         queue.worker.check_storage()
     line = caplog.records[0]
-    assert (line.job_id, line.request_id) == (job.id, "request of anna")  # type: ignore[attr-defined]
-    assert "can't keep the pictures" in line.reason  # type: ignore[attr-defined]
+    assert (line.job_id, line.request_id) == (job.id, "request of anna")  # type: ignore[attr-defined] # from extra
+    assert "can't keep the pictures" in line.reason  # type: ignore[attr-defined] # from extra
     queue.pictures.folder.unlink()
     queue.run()
     queue.worker.check_storage()
