@@ -36,7 +36,8 @@ run: $(RUNTIME) ## backend and page on this machine, until Ctrl-C [FRONTEND_PORT
 	@$(PYTHON) -m frontend_streamlit --with-backend
 
 image: image-arguments $(RUNTIME) ## one picture: PROMPT="…" OUT=apple.png [SEED=1] [N=1] [MODEL=mini]
-	@translation="$$($(PYTHON) -m frontend_streamlit.translation -- "$$PROMPT")" || exit $$?; \
+	@translation="$$($(PYTHON) -m frontend_streamlit.translation \
+	  $${FRONTEND_MINI_DIR:+--mini-dir="$$FRONTEND_MINI_DIR"} -- "$$PROMPT")" || exit $$?; \
 	printf '%s\n' "$$translation" | $(PYTHON) -m backend_gpu image --out="$$OUT" \
 	  $${SEED:+--seed="$$SEED"} $${N:+--n="$$N"} $${MODEL:+--model="$$MODEL"}
 

@@ -93,7 +93,7 @@ def show(session: Session, clients: Clients) -> None:
         gpu_panel.show_gpu(session, clients, status)
         components.show_notices(session, clients, status)
         components.show_examples(session, clients, model)
-        components.show_drawable(session, status)
+        components.show_drawable(session, clients, status)
         components.show_settings(session)
         job_cards.show_jobs(session, clients)
     if clients.settings.login == "none":

@@ -11,7 +11,7 @@ from frontend_streamlit.settings import Settings
 from frontend_streamlit.translation import Translation, Translator, TranslatorMisconfigured
 from frontend_streamlit.translation.google import GoogleTranslator
 from frontend_streamlit.translation.local_model import LocalModelTranslator
-from frontend_streamlit.translation.offline import OfflineTranslator
+from frontend_streamlit.translation.offline import DEFAULT_DATA_DIR, OfflineTranslator
 
 logger = logging.getLogger(__name__)
 
@@ -68,4 +68,4 @@ def choose_translator(settings: Settings) -> Translator:
     except TranslatorMisconfigured as error:
         logger.warning("the translator %s can't work: %s", name, error)
         return MisconfiguredTranslator(name, error)
-    return OfflineTranslator()
+    return OfflineTranslator(settings.mini_dir or DEFAULT_DATA_DIR)

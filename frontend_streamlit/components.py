@@ -21,6 +21,7 @@ from frontend_streamlit.kept import (
 )
 from frontend_streamlit.session import QUALITY_STEPS, Session
 from frontend_streamlit.texts import EXAMPLES, LANGUAGES, Texts, sentence_for
+from frontend_streamlit.translation.offline import DEFAULT_DATA_DIR
 
 logger = logging.getLogger(__name__)
 
@@ -113,13 +114,13 @@ def show_examples(session: Session, clients: Clients, model: str) -> None:
             )
 
 
-def show_drawable(session: Session, status: Status | None) -> None:
+def show_drawable(session: Session, clients: Clients, status: Status | None) -> None:
     """All that a model with a vocabulary can draw."""
     if status is None or not status.vocabulary:
         return
     texts = texts_of(session)
     with st.expander(texts.drawable):
-        for kind, words in drawable().items():
+        for kind, words in drawable(clients.settings.mini_dir or DEFAULT_DATA_DIR).items():
             known = [word for word in words if status.draws(word.english)]
             names = [
                 (word.japanese if session.language == "ja" else word.english)

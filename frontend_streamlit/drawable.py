@@ -7,7 +7,6 @@ from functools import lru_cache
 from pathlib import Path
 
 from frontend_streamlit.translation.japanese_lexicon import japanese_names
-from frontend_streamlit.translation.offline import DEFAULT_DATA_DIR
 
 
 @dataclass(frozen=True)
@@ -19,7 +18,7 @@ class Word:
 
 
 @lru_cache
-def drawable(data_dir: Path = DEFAULT_DATA_DIR) -> dict[str, tuple[Word, ...]]:
+def drawable(data_dir: Path) -> dict[str, tuple[Word, ...]]:
     """The words by kind: concept, colour, scene, style."""
     with (data_dir / "concepts.tsv").open(encoding="utf-8", newline="") as file:
         rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)

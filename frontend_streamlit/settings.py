@@ -56,6 +56,9 @@ class Settings(BaseSettings):
     google_location: Annotated[str, Field(description="its location; a glossary needs a region")] = "global"
     google_glossary: Annotated[str, Field(description="glossary to translate with")] = ""
     local_translator: Annotated[Path | None, Field(description="folder of a CTranslate2 model")] = None
+    mini_dir: Annotated[
+        Path | None, Field(description="a mini model of your own, for the offline translator; empty: the embedded")
+    ] = None
     gpu_vm: Annotated[
         str,
         AfterValidator(is_vm_name),
