@@ -17,7 +17,7 @@ from typing import get_args
 from pydantic import ValidationError
 
 from backend_gpu.errors import BackendError, InvalidRequest
-from backend_gpu.settings import ModelName, Settings
+from backend_gpu.settings import ModelName, Settings, let_waiting_threads_sleep
 
 MAX_PROMPT_CHARACTERS = 1000
 MAX_SEED = 2**32 - 1
@@ -55,6 +55,7 @@ def main() -> int:
     image.add_argument("--n", default="1", help=f"number of pictures, 1 to {MAX_PICTURES}")
     image.add_argument("--model", help=f"{' or '.join(get_args(ModelName))}; BACKEND_MODEL if absent")
     options = parser.parse_args()
+    let_waiting_threads_sleep()
     try:
         if options.command == "image":
             make_images(options)
