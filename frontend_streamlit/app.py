@@ -70,6 +70,7 @@ def main() -> None:
 
 def show(session: Session, clients: Clients) -> None:
     """The page of one user."""
+    session.restore()
     top = st.container()
     is_known = session.is_known
     if is_known:
@@ -100,6 +101,7 @@ def show(session: Session, clients: Clients) -> None:
         st.caption(components.texts_of(session).private_link)
     if not is_known:
         browser.keep(session, clients)  # last: its answer ends this run, and Streamlit drops what is not sent by then
+    session.restored.clear()  # all of it has been shown
 
 
 main()

@@ -62,6 +62,7 @@ class Session:
     has_nothing_to_draw: bool = False  # but was asked to
     is_surprised: bool = False  # something went wrong that nobody foresaw
     is_known: bool = False  # the browser has told what it kept
+    restored: dict[str, tuple[Any, Any]] = field(default_factory=dict)  # fields not shown yet: before, and as kept
     waiting: list[Pending] = field(default_factory=list)  # for the GPU machine
     done: list[str] = field(default_factory=list)  # keys of what waits no more
     waits_on: BackendError | None = None  # why the machine, awake, does not take what waits yet
@@ -121,11 +122,17 @@ class Session:
         draft = read_draft(kept)
         if draft is None or st.session_state.prompt or st.session_state.english:
             return
-        for key, value in draft.fields:
-            st.session_state[key] = value
+        self.restored = {key: (st.session_state[key], value) for key, value in draft.fields}
+        self.restore()
         self.translation, self.model = draft.translation, draft.model or self.model
         self.read = draft.translation.source if draft.translation else ""
         self.read_prompt(translator)  # which may have been in the middle of being typed
+
+    def restore(self) -> None:
+        """Put back what the browser kept: Streamlit forgets it if another run interrupts the one that shows it."""
+        for key, (before, kept) in self.restored.items():
+            if st.session_state[key] == before:
+                st.session_state[key] = kept
 
     def switch_language(self) -> None:
         """To the other one; stands in the link, so that it stays."""

@@ -1,5 +1,9 @@
 import pytest
 
+from backend_gpu.settings import let_waiting_threads_sleep
+
+let_waiting_threads_sleep()  # before any test imports torch
+
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("gpu"):

@@ -1,11 +1,14 @@
 from dataclasses import asdict
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from frontend_streamlit import session as session_module
 from frontend_streamlit.backend_client import JobRequest
 from frontend_streamlit.kept import Draft, Fields, Pending, read_draft, read_waiting
 from frontend_streamlit.translation import Translation
+from frontend_streamlit.translation.offline import OfflineTranslator
 
 ME, OTHER = "m" * 32, "o" * 32
 PENDING = Pending(JobRequest(prompt="a red apple", source_prompt="赤いりんご", owner=ME, n=2, seed=None, steps=20))
@@ -70,3 +73,25 @@ def test_a_draft_that_could_not_be_entered_is_none(changes: dict[str, Any]) -> N
 def test_anything_else_is_nothing(document: object) -> None:
     assert read_draft(document) is None
     assert read_waiting(document, ME) == []
+
+
+class State(dict[str, Any]):
+    """A session state without Streamlit."""
+
+    def __getattr__(self, key: str) -> Any:
+        return self[key]
+
+    def __setattr__(self, key: str, value: Any) -> None:
+        self[key] = value
+
+
+def test_what_comes_back_survives_a_run_that_was_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
+    state = State(Fields())
+    monkeypatch.setattr(session_module, "st", SimpleNamespace(session_state=state))
+    session = session_module.Session(owner="o" * 32)
+    kept = Draft(fields=Fields(prompt="りんご", english="an apple", steps=250, count=3), model="kotoe-mini")
+    session.take_kept({"draft": kept.model_dump(mode="json")}, OfflineTranslator())
+    assert (state["steps"], state["count"], state["english"]) == (250, 3, "an apple")
+    state |= {"steps": 20, "count": 5}  # one field forgotten by Streamlit, the other changed by the user
+    session.restore()
+    assert (state["steps"], state["count"]) == (250, 5)

@@ -186,6 +186,14 @@ def test_a_refresh_keeps_words_and_settings(page: Page, backend: FakeBackend) ->
     assert page.english == ENGLISH_APPLE
 
 
+def test_what_came_back_and_was_shown_is_the_users_to_change(page: Page) -> None:
+    page.open().app.slider(key="steps").set_value(33)
+    page.run().open()
+    assert page.app.slider(key="steps").value == 33
+    page.app.slider(key="steps").set_value(20)  # as it was before
+    assert page.run().app.slider(key="steps").value == 20
+
+
 def test_words_that_were_still_being_typed_at_a_refresh_are_kept_and_translated(page: Page) -> None:
     page.open().write(APPLE)
     [kept] = page.kept.values()
