@@ -21,6 +21,7 @@ from typing import Any
 
 import httpx
 
+from backend_gpu.settings import let_waiting_threads_sleep
 from tests.benchmarks.bench import machine
 
 CLIENTS = 50
@@ -67,6 +68,7 @@ def main() -> None:
     parser.add_argument("--eta-jobs", type=int, default=20, help="whose expected time is compared with the real one")
     parser.add_argument("--out", type=Path, default=Path("out/benchmark-service.md"), help="where the tables go too")
     options = parser.parse_args()
+    let_waiting_threads_sleep()  # as the service does: the pipeline alone must not compute otherwise
     options.out.parent.mkdir(parents=True, exist_ok=True)
     lines = []
     for line in tables(options):

@@ -72,7 +72,7 @@ def main() -> None:
     command.set_defaults(run=evaluate_weights)
     command = commands.add_parser("grid", help="draw 64 Japanese prompts as one picture")
     add_sampling_options(command)
-    command.add_argument("--out", type=Path, default=Path("out/mini/grid.png"), help="the picture's path")
+    command.add_argument("--out", type=Path, default=Path("out/mini/grid.jpg"), help="the picture's path")
     command.set_defaults(run=draw_prompts)
     command = commands.add_parser("study", help="compare samplers, steps and guidance; writes docs/samplers.*")
     add_table_options(command)
@@ -206,7 +206,7 @@ def draw_prompts(options: argparse.Namespace) -> None:
     sampling = Sampling(sampler=options.sampler, steps=options.steps, upsample_steps=UPSAMPLE_STEPS)
     grid = draw_grid(open_mini(options.weights), sampling, options.guidance)
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    grid.save(options.out, optimize=True)
+    grid.save(options.out, optimize=True, quality=88)
     print(f"{options.out}: {grid.width}x{grid.height}")
 
 
@@ -219,7 +219,7 @@ def study_samplers(options: argparse.Namespace) -> None:
     body = [f"`{command}`, {len(FORMS) * options.per_form} pictures for each line.", "", *table(results)]
     text = with_section(options.out.read_text(encoding="utf-8"), "table", "study", body)
     options.out.write_text(text, encoding="utf-8")
-    draw_sheet(pipeline, default, UPSAMPLE_STEPS).save(options.out.with_suffix(".png"), optimize=True)
+    draw_sheet(pipeline, default, UPSAMPLE_STEPS).save(options.out.with_suffix(".jpg"), optimize=True, quality=88)
     print("\n".join(body))
 
 

@@ -20,7 +20,7 @@ FORMS: tuple[Form, ...] = ("one", "background", "scene", "tint", "count", "pair"
 SAMPLERS: tuple[SamplerName, ...] = ("dpmpp_2m", "ddim", "ddpm")
 STEPS = (4, 6, 8, 12, 20, 40)
 GUIDANCE = (1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0)
-CONVERGED = Sampling(sampler="ddim", steps=250, upscale=False)  # dpmpp_2m solves the same equation
+CONVERGED = Sampling(sampler="ddim", steps=100, upscale=False)  # dpmpp_2m solves the same equation
 RENDERED: tuple[Form, ...] = ("one", "background")  # compared with renders
 RENDERS = 40
 SHEET_PROMPTS = (
