@@ -21,8 +21,8 @@ def sendable(token: SecretStr) -> SecretStr:
 def let_waiting_threads_sleep() -> None:
     """Keep OpenMP's idle threads from spinning, if nobody chose; to be called before torch is imported.
 
-    On two cores of which one had other work, a picture of the mini model took 0.6 s so and 1.1 to 1.9 s with spinning; on
-    two idle ones 0.46 to 0.58 s against 0.37 s. A laptop also draws the page, so the worse case counts.
+    On two cores of which one had other work, a picture of the mini model took 0.6 s so and 1.1 to 1.9 s with spinning;
+    on two idle ones 0.46 to 0.58 s against 0.37 s. A laptop also draws the page, so the worse case counts.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
