@@ -10,7 +10,8 @@ FROM ${PYTHON_IMAGE} AS dependencies
 ARG TORCH_INDEX
 WORKDIR /build
 COPY constraints.txt docker/backend-requirements.txt ./
-RUN --mount=type=cache,target=/root/.cache/pip \
+ENV PIP_CACHE_DIR=/pip-cache
+RUN --mount=type=cache,target=/pip-cache \
     python -m venv --without-pip /opt/venv \
     && if [ -n "$TORCH_INDEX" ]; then \
         pip --python /opt/venv/bin/python install --no-deps --index-url "$TORCH_INDEX" "$(grep '^torch==' constraints.txt)"; \

@@ -6,7 +6,8 @@ ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 FROM ${PYTHON_IMAGE} AS dependencies
 WORKDIR /build
 COPY constraints.txt docker/frontend-requirements.txt ./
-RUN --mount=type=cache,target=/root/.cache/pip \
+ENV PIP_CACHE_DIR=/pip-cache
+RUN --mount=type=cache,target=/pip-cache \
     python -m venv --without-pip /opt/venv \
     && pip --python /opt/venv/bin/python install --constraint constraints.txt --requirement frontend-requirements.txt \
     && find /opt/venv -type d -name tests -prune -exec rm -rf {} +

@@ -24,8 +24,9 @@ from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from frontend_streamlit.texts import JAPANESE
 from tests.benchmarks.bench import machine
-from tests.browser.conftest import FLAGS, ROOT, chromium, free_ports
+from tests.browser.conftest import FLAGS, ROOT, chromium
 from tests.frontend_streamlit.fake_backend import FakeBackend, job_document, serve
+from tests.loopback import free_ports
 
 OWNER = "b" * 32
 STEPS = 50

@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,8 @@ from pathlib import Path
 import pytest
 import requests
 from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from tests.loopback import free_ports
 
 ROOT = Path(__file__).parents[2]
 SCREENSHOTS = Path(__file__).parent / "screenshots"
@@ -84,14 +85,6 @@ class Service:
     def end(self, package: str, how: signal.Signals) -> None:
         self.processes[package].send_signal(how)
         self.processes[package].wait(45)
-
-
-def free_ports(*names: str) -> dict[str, int]:
-    listeners = {name: socket.create_server(("127.0.0.1", 0)) for name in names}
-    ports = {name: listener.getsockname()[1] for name, listener in listeners.items()}
-    for listener in listeners.values():
-        listener.close()
-    return ports
 
 
 def chromium() -> str:

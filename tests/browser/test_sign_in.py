@@ -9,10 +9,11 @@ from playwright.sync_api import Browser, Page, expect
 
 from frontend_streamlit.identity import owner_of_account
 from frontend_streamlit.texts import JAPANESE
-from tests.browser.conftest import SCREENSHOTS, Service, free_ports, settle
+from tests.browser.conftest import SCREENSHOTS, Service, settle
 from tests.browser.oidc_provider import CLIENT_ID, CLIENT_SECRET, Provider, new_key, serve_provider
 from tests.browser.test_browser import APPLE, button, cards, draw, field
 from tests.frontend_streamlit.fake_backend import FakeBackend, serve
+from tests.loopback import free_ports
 
 ACCOUNTS = {
     "anna": {"email": "anna@example.com", "email_verified": True},

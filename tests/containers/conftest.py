@@ -5,13 +5,13 @@ TORCH_INDEX chooses torch, as in docker/backend.Dockerfile.
 
 import json
 import os
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.containers.stack import BUILD_TIMEOUT_S, ROOT, Stack, docker, image_of
+from tests.loopback import free_ports
 
 
 @pytest.fixture(scope="session")
@@ -80,11 +80,3 @@ def write_checkpoints(folder: Path) -> None:
     for kind in ("base", "upsample"):
         weights = {name: torch.zeros(()).expand(shape) for name, shape in keys[kind].items()}
         torch.save(weights, folder / f"{kind}.pt")
-
-
-def free_ports(*names: str) -> dict[str, int]:
-    listeners = {name: socket.create_server(("127.0.0.1", 0)) for name in names}
-    ports = {name: listener.getsockname()[1] for name, listener in listeners.items()}
-    for listener in listeners.values():
-        listener.close()
-    return ports

@@ -1,13 +1,14 @@
 """A backend for the page's tests: speaks the HTTP contract over a real loopback socket, draws nothing."""
 
 import json
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
+
+from tests.loopback import serving
 
 PIXEL = "data:image/gif;base64,R0lGODlhAQABAAAAACw="
 STATUS = {
@@ -163,14 +164,5 @@ def serve(backend: FakeBackend) -> Iterator[FakeBackend]:
         def log_message(self, *_: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    backend.url = f"http://127.0.0.1:{server.server_port}"
-    try:
+    with serving(Handler) as backend.url:
         yield backend
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

@@ -1,9 +1,8 @@
 """The page's gallery in a bucket, while the GPU machine is off: the real client, against an emulator on loopback."""
 
 import json
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import fsspec
 import gcsfs
@@ -17,6 +16,7 @@ from tests.backend_gpu.test_gallery import Emulator, emulator
 from tests.frontend_streamlit.fake_backend import CUT, FakeBackend
 from tests.frontend_streamlit.page import ME, OTHER, Page
 from tests.frontend_streamlit.pictures import png_of
+from tests.loopback import serving
 
 __all__ = ["emulator"]  # a fixture
 ROOT = "gs://kotoe/pictures"
@@ -117,17 +117,11 @@ def refusing_bucket(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
         def log_message(self, *_: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    monkeypatch.setenv("STORAGE_EMULATOR_HOST", f"http://127.0.0.1:{server.server_port}")
-    monkeypatch.setitem(fsspec.config.conf, "gs", {"token": "anon"})
-    gcsfs.GCSFileSystem.clear_instance_cache()
-    yield
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving(Handler) as url:
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", url)
+        monkeypatch.setitem(fsspec.config.conf, "gs", {"token": "anon"})
+        gcsfs.GCSFileSystem.clear_instance_cache()
+        yield
 
 
 @pytest.mark.usefixtures("refusing_bucket", "impatient")

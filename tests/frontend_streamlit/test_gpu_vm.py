@@ -4,12 +4,11 @@ import json
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -27,6 +26,7 @@ from frontend_streamlit.gpu_vm_errors import (
     GpuVmMissing,
     GpuVmUnreachable,
 )
+from tests.loopback import serving
 
 NAME = "projects/kotoe-demo/zones/asia-northeast1-a/instances/gpu-backend"
 PATH = f"/compute/v1/{NAME}"
@@ -197,15 +197,8 @@ def compute(monkeypatch: pytest.MonkeyPatch) -> Iterator[Compute]:
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 # as the base class names it
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    compute.endpoint = f"http://127.0.0.1:{server.server_address[1]}"
-    yield compute
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(Handler) as compute.endpoint:
+        yield compute
 
 
 def page(compute: Compute, *, timeout_s: float = 5.0) -> GpuVm:

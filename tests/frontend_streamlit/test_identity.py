@@ -2,11 +2,10 @@ import base64
 import hashlib
 import hmac
 import json
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import jwt
@@ -29,6 +28,7 @@ from frontend_streamlit.identity import (
     signing_keys,
 )
 from frontend_streamlit.settings import Settings
+from tests.loopback import serving
 
 AUDIENCE = "/projects/123/global/backendServices/456"
 
@@ -64,14 +64,9 @@ def issuer() -> Iterator[Issuer]:
         def log_message(self, *_: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    iap.keys_url = f"http://127.0.0.1:{server.server_port}/jwk"
-    yield iap
-    server.shutdown()
-    server.server_close()
-    thread.join()
+    with serving(Handler) as url:
+        iap.keys_url = f"{url}/jwk"
+        yield iap
 
 
 def owner(issuer: Issuer, token: str, audience: str = AUDIENCE) -> str:

@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from threading import Event, Thread
+from threading import Event
 
 import grpc
 import pytest
@@ -33,6 +33,7 @@ from frontend_streamlit.translation import (
     google,
 )
 from frontend_streamlit.translation.google import GoogleTranslator
+from tests import loopback
 
 APPLE = "青い背景に赤いりんご"
 ENGLISH = {APPLE: "A red apple on a blue background", "猫と犬の店": 'Cat & dog\'s "shop"', "猫": "cat"}
@@ -326,14 +327,8 @@ class TokenServer(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def revoked() -> Iterator[Credentials]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), TokenServer)
-    thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    token_uri = f"http://127.0.0.1:{server.server_address[1]}/token"
-    yield Credentials(None, refresh_token="r", token_uri=token_uri, client_id="i", client_secret="s")  # type: ignore[no-untyped-call]  # google-auth has no types here
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with loopback.serving(TokenServer) as url:
+        yield Credentials(None, refresh_token="r", token_uri=f"{url}/token", client_id="i", client_secret="s")  # type: ignore[no-untyped-call]  # google-auth has no types here
 
 
 def test_a_revoked_login_is_a_refusal_although_the_channel_calls_it_unavailable(revoked: Credentials) -> None:
