@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
@@ -21,6 +22,8 @@ from backend_gpu.errors import BackendError, GalleryUnavailable
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem  # few need it
 
+FAST_PNG = zlib.Z_RLE  # a mini picture in 4.5 ms and 74 kB; with zlib's default in 20 ms and 81 kB
+TORCH_VERSION = version("torch")
 BUCKET_TIMEOUT_S = 30.0  # gcsfs alone would try for half an hour
 SAMPLER_NAMES = {"ddpm": "DDPM", "ddim": "DDIM", "dpmpp_2m": "DPM++ 2M"}  # as other programs write them
 
@@ -65,10 +68,9 @@ def encode_png(pixels: NDArray[np.uint8], record: PictureRecord) -> bytes:
     height, width = pixels.shape[:2]
     info = PngImagePlugin.PngInfo()
     info.add_text("parameters", record.parameters(width, height))
-    versions = {"torch": version("torch")}
-    info.add_itxt("kotoe", json.dumps(asdict(record) | {"versions": versions}, ensure_ascii=False))
+    info.add_itxt("kotoe", json.dumps(asdict(record) | {"versions": {"torch": TORCH_VERSION}}, ensure_ascii=False))
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG", pnginfo=info)
+    Image.fromarray(pixels).save(buffer, "PNG", pnginfo=info, compress_type=FAST_PNG)
     return buffer.getvalue()
 
 

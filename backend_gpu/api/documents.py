@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import secrets
-from collections.abc import Sequence
 
 from pydantic import BaseModel
 
@@ -21,19 +20,15 @@ from backend_gpu.jobs.job import MAX_SEED, Job, JobRequest, Progress
 from backend_gpu.service import Service
 
 
-def job_document(service: Service, job: Job, waiting: Sequence[Job] | None = None) -> JobDocument:
-    """A job with its place, its expected time and its progress.
-
-    Args:
-        waiting: the queue, where the caller has it already.
-    """
+def job_document(service: Service, job: Job) -> JobDocument:
+    """A job with its place, its expected time and its progress."""
     live = service.worker.live(job.id)
     position = eta_s = None
     if not job.has_ended:
-        waiting = service.store.waiting() if waiting is None else waiting
-        eta_s = service.worker.eta_s(job, waiting)
+        eta_s = service.worker.eta_s(job)
         if job.status == "queued":
-            position = next((place for place, other in enumerate(waiting, 1) if other.id == job.id), None)
+            places = enumerate(service.store.waiting(), 1)
+            position = next((place for place, other in places if other.id == job.id), None)
     return JobDocument(
         id=job.id,
         status=job.status,

@@ -115,8 +115,7 @@ def list_jobs(
     limit: Annotated[int, Query(ge=1, le=MAX_LISTED, description="at most so many")] = 50,
 ) -> JobList:
     """An owner's jobs, newest first; ended ones for as long as they are kept."""
-    waiting = service.store.waiting()
-    return JobList(data=[job_document(service, job, waiting) for job in service.store.of_owner(owner, limit)])
+    return JobList(data=[job_document(service, job) for job in service.store.of_owner(owner, limit)])
 
 
 @guarded_routes.get(

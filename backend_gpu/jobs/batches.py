@@ -1,6 +1,6 @@
 """Which waiting jobs run together, and how long that takes: from measured times of this machine, never from waiting."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -52,13 +52,14 @@ class Timings:
     def __init__(
         self, known: dict[tuple[str, int], float], on_change: Callable[[str, int, float], None] = lambda *_: None
     ) -> None:
-        self._seconds, self._told, self._on_change = dict(known), dict(known), on_change
+        self.known: Mapping[tuple[str, int], float] = dict(known)  # replaced as a whole, never changed
+        self._told, self._on_change = dict(known), on_change
 
     def note(self, stage: TimedStage, pictures: int, seconds: float) -> None:
         """Add a measurement: of one step, or of finishing a batch."""
-        before = self._seconds.get((stage, pictures), seconds)
+        before = self.known.get((stage, pictures), seconds)
         mean = before + NEWEST_SHARE * (seconds - before)
-        self._seconds = self._seconds | {(stage, pictures): mean}  # a new one: other threads read the old one
+        self.known = {**self.known, (stage, pictures): mean}
         if abs(mean - self._told.get((stage, pictures), 0.0)) > WORTH_TELLING * mean:
             self._told[stage, pictures] = mean
             self._on_change(stage, pictures, mean)
@@ -70,7 +71,7 @@ class Timings:
         nearest two, as a step has a cost of its own and each picture another; but a larger batch is never expected
         to be faster, nor slower per picture, than a smaller one.
         """
-        known = sorted((size, seconds) for (name, size), seconds in self._seconds.items() if name == stage)
+        known = sorted((size, seconds) for (name, size), seconds in self.known.items() if name == stage)
         if not known:
             return None
         sizes, seconds = zip(*known, strict=True)

@@ -95,6 +95,7 @@ class JobStore:
         self.path, self.caps, self.clock = path, caps, clock
         self._lock = threading.RLock()
         self._opened: sqlite3.Connection | None = None
+        self._waiting: tuple[Job, ...] | None = None  # what `waiting` read since the last change
         with storage_access(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
@@ -208,9 +209,15 @@ class JobStore:
         pictures, first_at = rows[0]
         return pictures, first_at
 
-    def waiting(self) -> list[Job]:
-        """The queued jobs in the order in which they will run, if nobody else comes."""
-        return [read_job(row) for row in self._read(IN_ORDER)]
+    def waiting(self) -> tuple[Job, ...]:
+        """The queued jobs in the order in which they will run, if nobody else comes.
+
+        The same tuple until something is written: many ask for it, and this process alone writes.
+        """
+        with self._lock:
+            if self._waiting is None:
+                self._waiting = tuple(read_job(row) for row in self._read(IN_ORDER))
+            return self._waiting
 
     def undelivered(self) -> list[Job]:
         """Jobs whose pictures are not in the gallery yet, oldest first."""
@@ -225,7 +232,7 @@ class JobStore:
     def claim(self, choose: Callable[[Sequence[Job]], Sequence[Job]]) -> list[Job]:
         """Take jobs to run: those that `choose` picks from the waiting ones in their order."""
         with self._transaction() as sql:
-            waiting = [read_job(row) for row in sql.execute(IN_ORDER)]
+            waiting = self.waiting()
             if not waiting:
                 return []
             now = self.clock()
@@ -376,6 +383,8 @@ class JobStore:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
+            finally:
+                self._waiting = None
 
 
 def open_database(path: Path) -> sqlite3.Connection:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from backend_gpu.engine import Drawing, Engine, Pixels, Settings, StepReport
 from backend_gpu.errors import BackendError, InvalidTransition, OutOfMemory, StorageUnavailable
-from backend_gpu.gallery import encode_png
+from backend_gpu.gallery import FAST_PNG, encode_png
 from backend_gpu.jobs.batches import Timings, choose_batch, chunk_sizes, plan_batches
 from backend_gpu.jobs.feed import Feed
 from backend_gpu.jobs.job import Job, JobError, JobRequest, Live, Progress
@@ -28,7 +28,9 @@ logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
-PREVIEWS_PER_STAGE = 5  # at least, where there are as many steps
+PREVIEWS = 5  # of a job before its last step, at least, where it has as many steps
+PREVIEW_INTERVAL_S = 1.0  # slow steps show more
+TELL_INTERVAL_S = 0.05  # quick steps are told together with those that follow
 PREVIEW_SIDE = 64  # pixels of each picture in a preview
 PREVIEW_COLUMNS = 4
 IDLE_WAIT_S = 5.0
@@ -80,6 +82,15 @@ class Chunk:
         return range(max(0, first), max(0, min(self.size, first + job.request.n)))
 
 
+@dataclass(frozen=True)
+class Forecast:
+    """When waiting jobs end; it holds until the queue or a measured time changes, as many ask for it."""
+
+    waiting: Sequence[Job]
+    timings: Mapping[tuple[str, int], float]
+    ends_s: Mapping[str, float]
+
+
 class Worker:
     """Runs jobs one batch after another until it is stopped."""
 
@@ -102,6 +113,8 @@ class Worker:
         self._live: dict[str, Live] = {}
         self._batch: RunningBatch | None = None
         self._timings = Timings({})
+        self._forecast: Forecast | None = None
+        self._cancelled: set[str] = set()  # ids; told to the running batch without asking the store at every step
         self._cancel_lock = threading.Lock()
         self._wake, self._stopping, self._aborting = threading.Event(), threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
@@ -167,6 +180,7 @@ class Worker:
             had_ended = self.store.get(job_id).has_ended
             job = self.store.cancel(job_id)
         if job.status == "cancelled" and not had_ended:
+            self._cancelled.add(job_id)
             self.metrics.jobs.labels("cancelled").inc()
             logger.info("job cancelled", extra=job.log_ids)
             self.feed.publish_all()
@@ -176,12 +190,8 @@ class Worker:
         """Progress and preview of a running job."""
         return self._live.get(job_id, Live())
 
-    def eta_s(self, job: Job, waiting: Sequence[Job]) -> float | None:
-        """Expected seconds until a job has succeeded, from measured times; None if nothing was measured yet.
-
-        Args:
-            waiting: the queue in its order, as `JobStore.waiting` gives it.
-        """
+    def eta_s(self, job: Job) -> float | None:
+        """Expected seconds until a job has succeeded, from measured times; None if nothing was measured yet."""
         running = self._batch
         total = 0.0
         if running is not None:
@@ -190,14 +200,24 @@ class Worker:
             total = max(0.0, running.expected_s - running.done_s)
             if job.status == "running":
                 return total
-        for batch in plan_batches(waiting, self.options.max_batch_pictures):
-            expected = self._expected_s(batch)
-            if expected is None:
-                return None
-            total += expected
-            if any(other.id == job.id for other in batch):
-                return total
-        return None
+        ends_s = self._waiting_ends_s().get(job.id)
+        return None if ends_s is None else total + ends_s
+
+    def _waiting_ends_s(self) -> Mapping[str, float]:
+        """Seconds from the first waiting job's start to each one's end, by id, as far as they can be told."""
+        waiting, timings = self.store.waiting(), self._timings.known
+        forecast = self._forecast
+        if forecast is None or forecast.waiting is not waiting or forecast.timings is not timings:
+            ends_s: dict[str, float] = {}
+            total = 0.0
+            for batch in plan_batches(waiting, self.options.max_batch_pictures):
+                expected = self._expected_s(batch)
+                if expected is None:
+                    break
+                total += expected
+                ends_s |= {job.id: total for job in batch}
+            self._forecast = forecast = Forecast(waiting, timings, ends_s)
+        return forecast.ends_s
 
     def seconds_per_picture(self) -> float | None:
         """Measured seconds of one picture alone with the engine's defaults."""
@@ -305,6 +325,7 @@ class Worker:
             self._fail(batch, JobError("engine_failed", "the engine failed while it drew this; its log says why"))
         finally:
             self._batch, self._live = None, {}
+            self._cancelled.clear()  # who is cancelled while queued is never claimed
             self._worked_at = time.monotonic()
             self.metrics.running_jobs.set(0)
             self.feed.publish_all()
@@ -426,7 +447,7 @@ class StepObserver:
 
     def __init__(self, worker: Worker, chunk: Chunk) -> None:
         self.worker, self.chunk = worker, chunk
-        self.ticked_at = self.stage_started_at = worker.clock()
+        self.ticked_at = self.stage_started_at = self.previewed_at = self.told_at = worker.clock()
 
     def __call__(self, report: StepReport) -> None:
         """Take note of a step.
@@ -442,7 +463,7 @@ class StepObserver:
             seconds, self.stage_started_at = now - self.stage_started_at, now
             worker.metrics.stage_seconds.labels(report.stage).observe(seconds)
             worker._timings.note(report.stage, chunk.size, seconds / report.total_steps)
-        running = [job for job in chunk.batch.jobs if worker.store.get(job.id).status == "running"]
+        running = [job for job in chunk.batch.jobs if job.id not in worker._cancelled]
         if not running or worker._aborting.is_set():
             raise BatchEnded
         share = worker._share_done(running[0].request, chunk.size, report)
@@ -451,15 +472,26 @@ class StepObserver:
         if chunk.batch.expected_s is not None:
             chunk.batch.done_s = fraction * chunk.batch.expected_s
         progress = Progress(stage=report.stage, step=report.step, total_steps=report.total_steps, fraction=fraction)
-        shows_preview = report.step % max(1, report.total_steps // PREVIEWS_PER_STAGE) == 0
-        x_start = report.x_start() if shows_preview else None
+        x_start = report.x_start() if self._shows_preview(running[0].request, report, now) else None
         for job in running:
             rows = chunk.rows_of(job)
             preview = worker.live(job.id).preview
             if x_start is not None and rows:
                 preview = contact_sheet(x_start[rows.start : rows.stop])
             worker._live[job.id] = Live(progress=progress, preview=preview)
-        worker.feed.publish(*(job.id for job in running))
+        if x_start is not None or now - self.told_at >= TELL_INTERVAL_S:
+            self.told_at = now
+            worker.feed.publish(*(job.id for job in running))
+
+    def _shows_preview(self, request: JobRequest, report: StepReport, now: float) -> bool:
+        """Whether this step is worth a picture; the last one is not, as the finished ones follow at once."""
+        step = report.step + request.steps * (report.stage == "upsample")
+        total_steps = request.steps + request.upsample_steps * request.upscale
+        is_turn = step % max(1, (total_steps - 1) // PREVIEWS) == 0
+        if step == total_steps or not (is_turn or now - self.previewed_at >= PREVIEW_INTERVAL_S):
+            return False
+        self.previewed_at = now
+        return True
 
 
 def log_ids(batch: Sequence[Job]) -> dict[str, list[str]]:
@@ -476,5 +508,5 @@ def contact_sheet(pictures: Pixels) -> bytes:
         small = Image.fromarray(picture).resize((PREVIEW_SIDE, PREVIEW_SIDE), Image.Resampling.BOX)
         sheet.paste(small, (index % columns * PREVIEW_SIDE, index // columns * PREVIEW_SIDE))
     buffer = io.BytesIO()
-    sheet.save(buffer, "PNG")
+    sheet.save(buffer, "PNG", compress_type=FAST_PNG)
     return buffer.getvalue()

@@ -22,6 +22,7 @@ from backend_gpu.api import routes
 from backend_gpu.api.openai_images import ALIASES
 from backend_gpu.engine import Drawing
 from backend_gpu.errors import OutOfMemory
+from backend_gpu.jobs import worker
 from backend_gpu.jobs.job import Job
 from tests.backend_gpu.api.running_service import RunningService, Serve
 from tests.backend_gpu.fake_engine import FakeEngine, picture
@@ -253,7 +254,10 @@ def have_come(events: list[Any], count: int) -> bool:
 
 
 @pytest.mark.parametrize("wanted", [1, 2, 3])
-def test_a_stream_shows_as_many_partial_images_as_wanted(serve: Serve, wanted: int) -> None:
+def test_a_stream_shows_as_many_partial_images_as_wanted(
+    serve: Serve, wanted: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "TELL_INTERVAL_S", 0.0)
     with serve() as running, client_of(running) as client:
         running.engine.hold()
         events: list[Any] = []

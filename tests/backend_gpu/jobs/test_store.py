@@ -228,6 +228,18 @@ def test_a_job_that_went_down_with_the_process_waits_for_other_owners_but_not_fo
     assert [job.id for job in store.waiting()] == [of_ben.id, crashed.id, of_anna.id]
 
 
+def test_the_order_is_read_anew_only_after_a_change(store: JobStore) -> None:
+    add(store, "anna")
+    waiting = store.waiting()
+    assert store.waiting() is waiting
+    ben = add(store, "ben")
+    assert [job.request.owner for job in store.waiting()] == ["anna", "ben"]
+    store.cancel(ben.id)
+    assert [job.request.owner for job in store.waiting()] == ["anna"]
+    store.claim(first)
+    assert store.waiting() == ()
+
+
 # Running and ending
 
 

@@ -93,6 +93,25 @@ def test_a_job_shows_at_least_five_previews(queue: Queue, steps: int, upsample_s
     assert len(previews - {None}) >= 5
 
 
+def test_slow_steps_show_a_preview_each(queue: Queue) -> None:
+    queue.engine.step_s = lambda _stage, _pictures: 1.5
+    job = queue.submit_held(steps=40)
+    previews = set()
+    for _ in range(10):
+        queue.engine.allow(1)
+        previews.add(queue.worker.live(job.id).preview)
+    assert len(previews - {None}) == 10
+
+
+def test_quick_steps_are_told_together(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    queue.engine.step_s = lambda _stage, _pictures: 0.02
+    queue.submit_held(steps=100, upscale=False)
+    told: list[str] = []
+    monkeypatch.setattr(queue.feed, "publish", lambda *job_ids: told.extend(job_ids))
+    queue.engine.allow(18)  # the next one shows a preview
+    assert len(told) == 6
+
+
 def test_a_preview_shows_the_jobs_own_pictures(make_queue: MakeQueue) -> None:
     queue = make_queue()
     queue.engine.hold()
@@ -551,15 +570,16 @@ def test_a_job_cancelled_while_the_disk_is_full_holds_up_nobody(queue: Queue) ->
     assert queue.store.get(job.id).status == "cancelled"
 
 
-def test_a_batch_cut_off_by_a_disk_error_is_drawn_again(queue: Queue) -> None:
+def test_a_disk_error_does_not_cut_off_a_running_batch(queue: Queue) -> None:
     job = queue.submit_held()
     with unreadable(queue.store):
-        queue.engine.allow(1)
-        assert not queue.engine.is_drawing
-        queue.engine.release()
+        queue.engine.allow(2)
+        assert queue.engine.is_drawing
+    queue.engine.release()
     ended = queue.wait_for(job)
     assert (ended.status, ended.attempts) == ("succeeded", 1)
     assert np.array_equal(queue.drawn(ended), alone(job))
+    assert sizes(queue) == [1]
 
 
 def test_a_worker_whose_disk_fails_between_batches_goes_on_when_it_is_back(queue: Queue) -> None:
@@ -693,8 +713,8 @@ def test_after_ten_jobs_it_is_known_how_long_the_next_ones_take(
     load = [queue.submit(owner=owner, n=n) for owner, n in (("ben", 3), ("cleo", 2), ("dora", 2), ("emil", 4))]
     other = queue.submit(owner="fred", steps=30)
     queue.engine.allow(12)
-    asked_at, waiting = queue.clock.now, queue.store.waiting()
-    expected = {job.id: queue.worker.eta_s(queue.store.get(job.id), waiting) for job in (running, *load, other)}
+    asked_at = queue.clock.now
+    expected = {job.id: queue.worker.eta_s(queue.store.get(job.id)) for job in (running, *load, other)}
     queue.engine.release()
     for job in (running, *load, other):
         ended = queue.wait_for(job)
@@ -717,8 +737,8 @@ def test_after_ten_small_jobs_it_is_known_how_long_larger_ones_take(
         for owner, fields in (("ben", {"n": 8}), ("cleo", {"n": 3, "steps": 40}), ("dora", {"n": 6, "upscale": False}))
     ]
     queue.engine.allow(3)
-    asked_at, waiting = queue.clock.now, queue.store.waiting()
-    expected = {job.id: queue.worker.eta_s(queue.store.get(job.id), waiting) for job in (running, *load)}
+    asked_at = queue.clock.now
+    expected = {job.id: queue.worker.eta_s(queue.store.get(job.id)) for job in (running, *load)}
     queue.engine.release()
     for job in (running, *load):
         ended = queue.wait_for(job)
@@ -730,13 +750,13 @@ def test_nothing_is_promised_before_anything_was_measured(queue: Queue) -> None:
     running = queue.submit_held()
     waiting = queue.submit(steps=7)
     for job in (running, waiting):
-        assert queue.worker.eta_s(queue.store.get(job.id), queue.store.waiting()) is None
+        assert queue.worker.eta_s(queue.store.get(job.id)) is None
     assert queue.worker.seconds_per_picture() is None
 
 
 def test_a_job_that_has_ended_has_nothing_to_wait_for(queue: Queue) -> None:
     job = queue.run()
-    assert queue.worker.eta_s(job, queue.store.waiting()) is None
+    assert queue.worker.eta_s(job) is None
 
 
 def test_measured_times_are_known_after_a_restart(make_queue: MakeQueue) -> None:
