@@ -6,7 +6,6 @@ import json
 import logging
 import random
 import signal
-import socket
 import sys
 import tempfile
 import time
@@ -81,7 +80,7 @@ def serve(settings: Settings) -> None:
             f"BACKEND_HOST is {settings.host} and there is no BACKEND_TOKEN: set one, or listen on 127.0.0.1 only"
         )
 
-    from backend_gpu.api.server import Server
+    from backend_gpu.api.server import Server, listen
     from backend_gpu.engine import Engine
     from backend_gpu.logs import configure_logging
     from backend_gpu.service import build_service
@@ -92,7 +91,7 @@ def serve(settings: Settings) -> None:
         return open_local(settings.model, settings.device, settings.checkpoints, settings.mini_dir)
 
     configure_logging()
-    listener = listen(settings)
+    listener = listen(settings.host, settings.port)
     server = Server(build_service(settings, open_engine))
     for stop in (signal.SIGTERM, signal.SIGINT):
         signal.signal(stop, server.handle_exit)  # at once; and after it has stopped uvicorn raises the signal once more
@@ -100,21 +99,6 @@ def serve(settings: Settings) -> None:
     address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     logging.getLogger(__name__).info("listening", extra={"address": address})
     server.run(sockets=[listener])
-
-
-def listen(settings: Settings) -> socket.socket:
-    """Take the port at once, so that one in use is told in a line.
-
-    Raises:
-        InvalidRequest: it can't be had.
-    """
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    try:
-        return socket.create_server((settings.host, settings.port), family=family, backlog=2048)
-    except OSError as error:
-        raise InvalidRequest(
-            f"can't listen on {settings.host}:{settings.port} ({error.strerror}): free it, or set BACKEND_PORT"
-        ) from error
 
 
 def is_loopback(host: str) -> bool:

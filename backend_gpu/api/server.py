@@ -8,6 +8,7 @@ import uvicorn
 from sse_starlette.sse import AppStatus
 
 from backend_gpu.api.app import create_app
+from backend_gpu.errors import InvalidRequest
 from backend_gpu.service import Service
 
 KEEP_ALIVE_S = 75  # longer than clients keep an idle connection (httpx: 5 s), else one closes under a request of theirs
@@ -35,3 +36,22 @@ class Server(uvicorn.Server):
         drawing_ends = asyncio.create_task(asyncio.to_thread(self.service.stop_drawing))
         await super().shutdown(sockets)
         await drawing_ends
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Take a port at once (0: a free one), so that one in use is told in a line.
+
+    Raises:
+        InvalidRequest: it can't be had.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listener = socket.create_server((host, port), family=family, backlog=2048)
+    except OSError as error:
+        raise InvalidRequest(
+            f"can't listen on {host}:{port} ({error.strerror}): free it, or set BACKEND_PORT"
+        ) from error
+    # Connections inherit it; asyncio sets it for none that come from a listener made so, and every answer would wait
+    # 40 ms for its first half to be acknowledged
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener

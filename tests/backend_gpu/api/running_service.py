@@ -3,7 +3,6 @@
 For the real engine in a process that can be killed see `service_process.py`.
 """
 
-import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -13,7 +12,7 @@ from typing import Any
 
 import httpx
 
-from backend_gpu.api.server import Server
+from backend_gpu.api.server import Server, listen
 from backend_gpu.engine import Engine
 from backend_gpu.service import Service, build_service
 from backend_gpu.settings import Settings
@@ -46,7 +45,7 @@ def running_service(
     engine = engine or FakeEngine()
     made = Settings.model_validate({"data_dir": data_dir, "grace_s": 2.0} | settings)
     service = build_service(made, open_engine or (lambda: engine))
-    listener = socket.create_server(("127.0.0.1", 0))
+    listener = listen("127.0.0.1", 0)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     server = Server(service)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, name="server")

@@ -4,6 +4,7 @@ import base64
 import contextlib
 import io
 import json
+import socket
 import threading
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -15,12 +16,19 @@ import pytest
 from openai import OpenAI
 from PIL import Image
 
-from backend_gpu.api.server import Server
+from backend_gpu.api.server import Server, listen
 from tests.backend_gpu.api.running_service import RunningService, Serve, error_of, running_service
 from tests.backend_gpu.fake_engine import FakeEngine
 from tests.backend_gpu.waiting import WAIT_S, wait_until
 
 BODY = {"prompt": "a red apple"}
+
+
+def test_no_part_of_an_answer_waits_until_the_one_before_is_acknowledged() -> None:
+    with listen("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()):
+        connection, _ = listener.accept()
+        with connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def start_following(running: RunningService, threads: ThreadPoolExecutor, job_id: str) -> Future[list[dict[str, Any]]]:
