@@ -1,5 +1,6 @@
 """The upper part of the page: name, prompt, English, settings, the button; and what all parts share."""
 
+import itertools
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -131,6 +132,14 @@ def show_drawable(session: Session, clients: Clients, status: Status | None) -> 
         st.caption(texts.drawable_help)
 
 
+def name_of(phrase: str, session: Session, clients: Clients) -> str:
+    """A phrase that the model knows, in the page's language."""
+    if session.language != "ja":
+        return phrase
+    words = itertools.chain(*drawable(clients.settings.mini_dir or DEFAULT_DATA_DIR).values())
+    return next((word.japanese for word in words if word.english == phrase), phrase)
+
+
 def show_english(session: Session) -> None:
     """The translation, open to changes, and who wrote it."""
     texts = texts_of(session)
@@ -171,7 +180,7 @@ def show_notices(session: Session, clients: Clients, status: Status | None) -> N
         if unknown := status.unknown_words(english):
             st.warning(texts.model_unknown_words.format(texts.comma.join(unknown)))
         for phrase in status.experimental_phrases(english):
-            st.warning(texts.experimental.format(phrase))
+            st.warning(texts.experimental.format(name_of(phrase, session, clients)))
         if status.model == "glide" and PEOPLE & set(english.replace(",", " ").split()):
             st.warning(texts.people_warning)
 

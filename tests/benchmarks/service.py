@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import httpx
 
 from backend_gpu.settings import let_waiting_threads_sleep
@@ -137,15 +138,18 @@ def latency_table(seconds: float) -> Iterator[str]:
     """Submits and polls of many clients at once, while the worker draws."""
 
     async def measure(service: Service) -> tuple[list[float], list[float], float]:
-        limits = httpx.Limits(max_connections=CLIENTS, max_keepalive_connections=CLIENTS)
-        async with httpx.AsyncClient(base_url=service.client.base_url, timeout=60, limits=limits) as client:
+        connections = aiohttp.TCPConnector(limit=CLIENTS)  # of httpx, 50 of them keep a core busy with themselves
+        url = str(service.client.base_url)
+        async with aiohttp.ClientSession(url, connector=connections, raise_for_status=True) as client:
             submits, ids = [], []
 
             async def submit(number: int) -> None:
                 started_at = time.perf_counter()
-                answer = await client.post("/v1/jobs", json=SUBMISSION | {"owner": f"owner{number}", "steps": 250})
+                async with client.post(
+                    "/v1/jobs", json=SUBMISSION | {"owner": f"owner{number}", "steps": 250}
+                ) as answer:
+                    ids.append((await answer.json())["id"])
                 submits.append(time.perf_counter() - started_at)
-                ids.append(answer.json()["id"])
 
             await asyncio.gather(*(submit(number) for number in range(CLIENTS) for _ in range(2)))
             polls: list[float] = []
@@ -153,7 +157,8 @@ def latency_table(seconds: float) -> Iterator[str]:
 
             async def poll(job_id: str) -> None:
                 while (started_at := time.perf_counter()) < ends_at:
-                    (await client.get(f"/v1/jobs/{job_id}")).raise_for_status()
+                    async with client.get(f"/v1/jobs/{job_id}") as answer:
+                        await answer.read()
                     polls.append(time.perf_counter() - started_at)
 
             await asyncio.gather(*(poll(job_id) for job_id in ids[:CLIENTS]))

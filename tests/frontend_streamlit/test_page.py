@@ -244,9 +244,9 @@ def test_a_style_that_the_model_does_not_draw_well_is_named(page: Page, backend:
     backend.status |= {"experimental": ["pixel art style", "black"]}
     page.open().write("ドット絵のりんご")
     assert page.english == "an apple, pixel art style"
-    assert JAPANESE.experimental.format("pixel art style") in page.words
+    assert JAPANESE.experimental.format("ドット絵") in page.words
     page.write_english("a blackbird")
-    assert JAPANESE.experimental.format("black") not in page.words
+    assert JAPANESE.experimental.format("黒") not in page.words
 
 
 def test_the_model_says_what_it_can_draw(page: Page, backend: FakeBackend) -> None:

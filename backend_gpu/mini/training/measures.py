@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from backend_gpu.mini.training.scenes import (
+    PIXEL_ART_CELLS,
     SINGLE_SIZE,
     Float,
     Image8,
@@ -23,7 +24,7 @@ from backend_gpu.mini.vocabulary import Vocabulary
 CORNER = 5  # side of the squares in the corners that show the background, in pixels of 64
 BORDER = 10  # width of the frame that shows the place
 GROUND_RENDERS = 8  # of each ground, for its mean picture
-STYLE_SCALES = np.array([20.0, 0.35, 30.0], np.float32)  # how far the styles lie apart in each of style_features
+STYLE_SCALES = np.array([20.0, 0.7, 30.0], np.float32)  # how far the styles lie apart in each of style_features
 
 
 def background_colour(picture: Image8) -> Float:
@@ -104,12 +105,15 @@ def style_of(picture: Image8, scene: Scene, vocabulary: Vocabulary) -> str:
 
 
 def style_features(picture: Image8) -> Float:
-    """What tells the styles apart: colourfulness, blocks of 2x2 pixels, darkest pixels (3,)."""
+    """What tells the styles apart: colourfulness, cells of pixel art, darkest pixels (3,)."""
     pixels = picture.astype(np.float32)
     colourfulness = (pixels.max(-1) - pixels.min(-1)).mean()
-    within = across = 1.0  # differences inside the blocks and between them
+    cell = len(picture) // PIXEL_ART_CELLS
+    within = across = 3.0  # differences of neighbours in one cell, and of neighbours in two
     for grey in (pixels.mean(-1), pixels.mean(-1).T):
-        within += float(np.abs(grey[1::2] - grey[::2]).mean())
-        across += float(np.abs(grey[2::2] - grey[1:-1:2]).mean())
+        steps = np.abs(np.diff(grey, axis=0)).mean(1)
+        is_edge = np.arange(1, len(grey)) % cell == 0
+        within += float(steps[~is_edge].mean())
+        across += float(steps[is_edge].mean())
     darkest = np.percentile(pixels.mean(-1), 2)
     return np.asarray([colourfulness, np.log(within / across), darkest], np.float32) / STYLE_SCALES

@@ -32,6 +32,7 @@ PAIR_POSITIONS = {
     "and": ((0.27, 0.5), (0.73, 0.5)),
 }
 SINGLE_SIZE, PART_SIZE = 0.70, 0.42  # sides of the glyphs, as shares of the picture's
+PIXEL_ART_CELLS = 16  # across a picture: each is one of the base model's patches
 HELD_OUT_ONE_IN = 25  # captions of more than a bare noun
 
 Image8 = NDArray[np.uint8]
@@ -160,7 +161,8 @@ def render(scene: Scene, vocabulary: Vocabulary, side: int, rng: random.Random) 
 def apply_style(image: Image.Image, style: str) -> Image.Image:
     """Redraw a finished picture in a style of the grammar ("" for none)."""
     if style == "pixel art style":
-        return image.resize((32, 32), Image.Resampling.BOX).resize(image.size, Image.Resampling.NEAREST)
+        cells = (PIXEL_ART_CELLS, PIXEL_ART_CELLS)
+        return image.resize(cells, Image.Resampling.BOX).resize(image.size, Image.Resampling.NEAREST)
     if style == "black and white":
         return image.convert("L").convert("RGB")
     if style == "watercolor style":

@@ -27,7 +27,7 @@ from backend_gpu.mini.training.muon import Muon
 from backend_gpu.mini.training.scenes import Image8, Mix, Scene, is_held_out, random_scene, render
 from backend_gpu.mini.vocabulary import Vocabulary
 
-TEXT_CONTEXT = 20  # tokens; few captions are longer (21 at most with 100 concepts), and lose the end of their style
+TEXT_CONTEXT = 24  # tokens: the longest caption of the grammar with the embedded table's concepts has 23
 CAPTION_DROPOUT = 0.12  # share of empty captions, for classifier-free guidance
 EMA_DECAY = 0.999
 MAX_X_START_WEIGHT = 5.0
@@ -222,7 +222,9 @@ def optimizers(network: UNet, plan: Plan) -> list[torch.optim.Optimizer]:
 
 
 def start_from(weights: Path, network: UNet, words: Sequence[str]) -> None:
-    """Give a new network the exported weights of an earlier one; words that the earlier one lacks stay random.
+    """Give a new network the exported weights of an earlier one.
+
+    Words that the earlier one lacks stay random; positions that it lacks begin as its last one.
 
     Raises:
         CheckpointError: the weights are missing or broken.
@@ -237,6 +239,9 @@ def start_from(weights: Path, network: UNet, words: Sequence[str]) -> None:
             if word in rows:
                 table[row] = earlier["text.token_embedding.weight"][rows[word]]
         earlier["text.token_embedding.weight"] = table
+        for name in ("text.positional_embedding", "text.padding_embedding"):
+            missing = network.config.text.context - len(earlier[name])
+            earlier[name] = torch.cat([earlier[name], earlier[name][-1:].expand(missing, -1)])
     network.load_state_dict(earlier)
 
 

@@ -358,6 +358,18 @@ def test_a_run_can_start_from_an_earlier_model_whose_words_keep_their_vectors(tm
     assert_same_weights(training.average, training.network)
 
 
+def test_a_longer_text_than_the_earlier_models_begins_as_its_last_token(tmp_path: Path) -> None:
+    assert BASE.text is not None
+    earlier = replace(BASE, text=replace(BASE.text, context=train.TEXT_CONTEXT - 3))
+    old = exported(tmp_path / "base.safetensors", WORDS, earlier).state_dict()
+    network = UNet(BASE)
+    train.start_from(tmp_path / "base.safetensors", network, WORDS)
+    for name in ("text.positional_embedding", "text.padding_embedding"):
+        known, new = old[name].half().float(), network.state_dict()[name]
+        assert torch.equal(new[:-3], known), name
+        assert torch.equal(new[-3:], known[-1:].expand(3, -1)), name
+
+
 def test_what_started_from_an_earlier_model_counts_its_training_too(tmp_path: Path) -> None:
     exported(tmp_path / "base.safetensors", WORDS)
     for _ in range(2):  # the second goes on from the checkpoint
