@@ -36,8 +36,7 @@ run: $(RUNTIME) ## backend and page on this machine, until Ctrl-C [FRONTEND_PORT
 	@$(PYTHON) -m frontend_streamlit --with-backend
 
 image: image-arguments $(RUNTIME) ## one picture: PROMPT="…" OUT=apple.png [SEED=1] [N=1] [MODEL=mini]
-	@translation="$$($(PYTHON) -m frontend_streamlit.translation \
-	  $${FRONTEND_MINI_DIR:+--mini-dir="$$FRONTEND_MINI_DIR"} -- "$$PROMPT")" || exit $$?; \
+	@translation="$$($(PYTHON) -m frontend_streamlit.translation -- "$$PROMPT")" || exit $$?; \
 	printf '%s\n' "$$translation" | $(PYTHON) -m backend_gpu image --out="$$OUT" \
 	  $${SEED:+--seed="$$SEED"} $${N:+--n="$$N"} $${MODEL:+--model="$$MODEL"}
 
@@ -46,7 +45,7 @@ image-arguments: # before anything is installed
 
 COMPOSE := docker compose --file docker/compose.yaml
 
-docker-up: ## both in containers, with docker compose [GPU=1] [MODEL=mini] [FRONTEND_PORT=8501] [BACKEND_PORT=8000]
+docker-up: ## both in containers, with docker compose [GPU=1] [MODEL=mini] [TORCH_INDEX=…] [FRONTEND_PORT=8501] [BACKEND_PORT=8000]
 	@command -v docker >/dev/null || { echo 'docker is missing: install Docker, with its compose plugin' >&2; exit 2; }
 	@docker compose version >/dev/null 2>&1 || { echo 'docker has no compose: install its plugin' >&2; exit 2; }
 	@docker info >/dev/null 2>&1 || { echo 'docker does not answer: start it, and see that you may use it' >&2; exit 2; }
@@ -55,7 +54,7 @@ docker-up: ## both in containers, with docker compose [GPU=1] [MODEL=mini] [FRON
 	  || { echo 'it did not start: the lines above say why, or $(COMPOSE) logs' >&2; exit 2; }
 	@printf '\n  言絵 is ready: http://127.0.0.1:%s\n  $(COMPOSE) down stops it.\n\n' "$${FRONTEND_PORT:-8501}"
 
-test: $(DEV) ## every test this machine can run; names what it skips [ARGS="-k unet"]
+test: $(DEV) ## the tests, but for the three slow sets below; names what it skips [ARGS="-k unet"]
 	@$(PYTHON) -m pytest $(ARGS)
 
 test-crash: $(DEV) ## the tests that kill the service again and again [ARGS=…]
@@ -76,7 +75,7 @@ lint: $(DEV) ## ruff, mypy strict, terraform fmt
 	elif ! command -v terraform >/dev/null; then echo 'terraform fmt: skipped, terraform is not installed'; \
 	else terraform fmt -check -recursive terraform; fi
 
-check: lint test ## lint and test: what CI runs
+check: lint test ## lint and test; CI (.ci/run) runs the three slow sets too
 
 bench: $(DEV) ## the benchmarks: a table with the command and the machine [ARGS=…]
 	@$(PYTHON) -m tests.benchmarks.bench $(ARGS)

@@ -46,7 +46,9 @@ class Settings(BaseSettings):
     mini_dir: Annotated[
         Path | None, Field(description="a mini model of your own, as exported; empty: the embedded")
     ] = None
-    device: Annotated[Literal["auto", "cpu", "cuda"], Field(description="what to compute on")] = "auto"
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"], Field(description="auto (a GPU if there is one), cpu or cuda")
+    ] = "auto"
     max_queued_jobs: Annotated[PositiveInt, Field(description="jobs that may wait at once")] = 100
     max_jobs_per_owner: Annotated[PositiveInt, Field(description="jobs of one owner that may wait or run at once")] = 20
     quota_pictures: Annotated[PositiveInt, Field(description="pictures that one owner may ask for per window")] = 500

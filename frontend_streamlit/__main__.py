@@ -14,7 +14,7 @@ from pathlib import Path
 import requests
 from pydantic import ValidationError
 
-from frontend_streamlit.settings import BackendSettings, Settings, environment_with
+from frontend_streamlit.settings import BackendSettings, Settings, environment_with, first_mistake
 
 APP = Path(__file__).parent / "app.py"
 READY_TIMEOUT_S = 600  # the published weights may have to be downloaded first
@@ -48,11 +48,7 @@ def main() -> int:
         settings = Settings()
         backend_settings = BackendSettings() if options.with_backend else None
     except ValidationError as error:
-        first = error.errors()[0]
-        prefix = "BACKEND" if error.title == BackendSettings.__name__ else "FRONTEND"
-        name = f"{prefix}_{str(first['loc'][0]).upper()}"
-        value = "set" if name.endswith("_TOKEN") else repr(first["input"])  # a secret is not shown
-        print(f"error: {name} is {value}: {first['msg']}", file=sys.stderr)
+        print(f"error: {first_mistake(error)}", file=sys.stderr)
         return 2
     parts = [page(settings)]
     defaults = {}

@@ -21,7 +21,7 @@ from frontend_streamlit.kept import (
     UPSAMPLE_STEPS,
 )
 from frontend_streamlit.session import QUALITY_STEPS, Session
-from frontend_streamlit.texts import EXAMPLES, LANGUAGES, Texts, sentence_for
+from frontend_streamlit.texts import ENGLISH_EXAMPLES, EXAMPLES, LANGUAGES, Texts, sentence_for
 from frontend_streamlit.translation.offline import DEFAULT_DATA_DIR
 
 logger = logging.getLogger(__name__)
@@ -104,9 +104,12 @@ def show_prompt(session: Session, clients: Clients) -> None:
 
 def show_examples(session: Session, clients: Clients, model: str) -> None:
     """Prompts to click."""
+    examples = EXAMPLES.get(model, EXAMPLES["kotoe-mini"])
+    if model == "glide" and clients.translator.name == "offline":
+        examples = ENGLISH_EXAMPLES
     st.caption(texts_of(session).examples)
     with st.container(horizontal=True, gap="xsmall"):
-        for number, example in enumerate(EXAMPLES.get(model, EXAMPLES["kotoe-mini"])):
+        for number, example in enumerate(examples):
             st.button(
                 example,
                 key=f"example_{number}",

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, SecretStr
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from frontend_streamlit.gpu_vm import GpuVm
@@ -65,7 +65,8 @@ class Settings(BaseSettings):
         Field(description="projects/P/zones/Z/instances/N to wake; empty: none"),
     ] = ""
     login: Annotated[
-        Literal["none", "oidc", "iap"], Field(description="who the user is: the link, st.login, or IAP")
+        Literal["none", "oidc", "iap"],
+        Field(description="none: whoever has the link; oidc: Streamlit's sign-in; iap: Google's IAP"),
     ] = "none"
     allowed_emails: Annotated[
         str,
@@ -94,3 +95,12 @@ class BackendSettings(BaseSettings):
 def environment_with(defaults: Mapping[str, str]) -> dict[str, str]:
     """The environment for other processes, with values for what is not set in it."""
     return {**defaults, **{name: value for name, value in os.environ.items() if value or name not in defaults}}
+
+
+def first_mistake(error: ValidationError) -> str:
+    """The first impossible value of settings, in one line."""
+    first = error.errors()[0]
+    prefix = "BACKEND" if error.title == BackendSettings.__name__ else "FRONTEND"
+    name = f"{prefix}_{str(first['loc'][0]).upper()}"
+    value = "set" if name.endswith("_TOKEN") else repr(first["input"])  # a secret is not shown
+    return f"{name} is {value}: {first['msg']}"

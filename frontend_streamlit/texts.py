@@ -28,6 +28,15 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
         "秋の森の中の小道",
     ),
 }
+LONGEST_WAIT_S = 120  # that the backend tells, however long it takes
+ENGLISH_EXAMPLES = (  # of what GLIDE draws, where the offline translator knows too few words for it
+    "an oil painting of a corgi",
+    "a small boat on the sea at sunset",
+    "a lake among snowy mountains",
+    "a blue vase on a wooden table",
+    "a futuristic city at night, watercolor",
+    "a path through an autumn forest",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,12 +142,12 @@ JAPANESE = Texts(
     translated_by={
         "offline": "内蔵の翻訳",
         "google": "Google 翻訳",
-        "local": "この機械の翻訳モデル",
+        "local": "このコンピューターの翻訳モデル",
         "english": "英語のまま",
         "edited": "手直しした英語",
     },
-    unknown_words="わからなかった言葉：{}。別の言い方にするか、英語を直接書いてください。",
-    nothing_understood="描けるものが見つかりませんでした。別の言葉にするか、英語を直接書いてください。",
+    unknown_words="わからなかった言葉：{}。別の言い方にするか、英語の欄を直してください。",
+    nothing_understood="描けるものが見つかりませんでした。別の言葉にするか、英語の欄に書いてください。",
     english_kept="日本語が変わりましたが、手直しした英語はそのままです。",
     translate_again="訳し直す",
     undo_translation="訳に戻す",
@@ -148,7 +157,7 @@ JAPANESE = Texts(
     experimental="「{}」は、このモデルがまだうまく描けない描き方です。そのとおりにならないことがあります。",
     drawable="このモデルが描けるもの",
     drawable_kinds={"concept": "もの", "colour": "色", "scene": "場所や時間", "style": "描き方"},
-    drawable_help="ものは四つまで（三匹の犬）、二つのものは並べて（家の左に猫、犬と猫）描けます。",
+    drawable_help="同じものは四つまで（例：三匹の犬）、違うものは二つまで（例：家の左に猫、犬と猫）描けます。",
     weak="（苦手）",
     comma="、",
     people_warning="GLIDE の公開モデルは人を描けないように訓練されています。人の部分はうまく描けません。",
@@ -185,9 +194,9 @@ JAPANESE = Texts(
     cancel="取り消す",
     dismiss="閉じる",
     failed={
-        "engine_crashed": "描いている途中でサービスが二度止まりました。設定を軽くして、もう一度ためしてください。",
+        "engine_crashed": "描いている途中でサービスが何度か止まりました。設定を軽くして、もう一度ためしてください。",
         "out_of_memory": "メモリーが足りませんでした。枚数を減らして、もう一度ためしてください。",
-        "storage_unavailable": "絵を保存する場所が足りませんでした。管理者に知らせてください。",
+        "storage_unavailable": "絵の保存先の空き容量が足りませんでした。管理者に知らせてください。",
         "": "描いている途中で問題が起きました。もう一度ためしてください。",
     },
     try_again="もう一度",
@@ -198,7 +207,7 @@ JAPANESE = Texts(
     delete="削除",
     delete_question="この絵を削除しますか？ 元には戻せません。",
     delete_yes="削除する",
-    keep="やめる",
+    keep="キャンセル",
     deleted="削除しました。",
     search="さがす（日本語・英語）",
     no_pictures="まだ絵がありません。「描く」で最初の一枚を描きましょう。",
@@ -207,7 +216,7 @@ JAPANESE = Texts(
     newer="新しい絵",
     older="古い絵",
     picture="絵",
-    private_link="このページのリンクがあなたの鍵です。ブックマークすれば、どの端末からでも同じ絵に戻れます。人に渡さないでください。",
+    private_link="このページのリンクがあなたの鍵です。ブックマークしておけば、また同じ絵に戻れます。人に渡さないでください。",
     sign_in="ログイン",
     sign_in_text="続けるにはログインしてください。",
     sign_out="ログアウト",
@@ -223,7 +232,7 @@ JAPANESE = Texts(
         VmStatus.ASLEEP: "GPU は眠っています",
         VmStatus.STOPPING: "眠りにつくところです。そのあと起こします",
         VmStatus.STARTING: "マシンを起こしています",
-        VmStatus.UNKNOWN: "様子を見ています",
+        VmStatus.UNKNOWN: "状態を確認しています",
         BootPhase.BOOT: "マシンが起動しています",
         BootPhase.DRIVER: "GPU ドライバーを準備しています",
         BootPhase.PULL: "プログラムを取り寄せています",
@@ -236,19 +245,22 @@ JAPANESE = Texts(
     gpu_wake_again="もう一度起こす",
     errors={
         backend.BackendUnavailable: (
-            "描くサービスに接続できません。書いた言葉も、頼んだ絵もなくなりません。少し待ってください。"
+            "描画サービスに接続できません。書いた言葉も、頼んだ絵もなくなりません。少し待ってください。"
         ),
         backend.BackendBroken: (
-            "描くサービスの中で問題が起きました。もう一度ためし、続くようなら管理者に知らせてください。"
+            "描画サービスの中で問題が起きました。もう一度ためし、続くようなら管理者に知らせてください。"
         ),
-        backend.BackendRefusesToken: "このページの合言葉が描くサービスと合いません。管理者に知らせてください。",
+        backend.BackendRefusesToken: "このページの認証トークンが描画サービスと合いません。管理者に知らせてください。",
         backend.ModelLoading: "モデルを読み込んでいるところです。1分ほど待って、もう一度「描く」を押してください。",
-        backend.StorageUnavailable: "描くサービスの保存場所がいっぱいです。管理者に知らせてください。",
+        backend.StorageUnavailable: "描画サービスの保存場所がいっぱいです。管理者に知らせてください。",
         backend.QueueFull: "いま順番待ちがいっぱいです。少し待って、もう一度「描く」を押してください。",
-        backend.LimitReached: "いまは一度に頼める数の上限です。前の絵ができるのを待つか、取り消してください。",
+        backend.LimitReached: (
+            "いまは頼める枚数の上限に達しています。順番待ちの絵があれば、できるのを待つか取り消してください。"
+            "なければ、時間をおいてください。"
+        ),
         backend.ContentRefused: "このサービスでは描けない言葉が入っています。言葉を変えてください。",
         backend.PromptRefused: "この英語では描けません。英語を短くするか、直してください。",
-        backend.JobMissing: "その絵はもう描くサービスに残っていません。ギャラリーを見てください。",
+        backend.JobMissing: "その絵はもう描画サービスに残っていません。ギャラリーを見てください。",
         TooManyWait: (
             f"もう{MAX_WAITING}件が GPU を待っています。準備ができるまで待つか、どれかを取り消してください。"
         ),
@@ -258,7 +270,7 @@ JAPANESE = Texts(
             "翻訳の設定に問題があります。管理者に知らせてください。英語を直接書けば描けます。"
         ),
         translation.TranslationDenied: (
-            "翻訳サービスに断られました。権限を管理者に確かめてもらってください。英語を直接書けば描けます。"
+            "翻訳サービスに断られました。管理者に権限の確認を頼んでください。英語を直接書けば描けます。"
         ),
         translation.TranslationQuotaExceeded: (
             "翻訳サービスの利用枠を使い切りました。少し待って訳し直すか、英語を直接書いてください。"
@@ -269,11 +281,11 @@ JAPANESE = Texts(
         translation.TranslationUnavailable: (
             "翻訳サービスに接続できません。少し待って訳し直すか、英語を直接書いてください。"
         ),
-        translation.TranslationEmpty: "訳が空でした。別の言い方にするか、英語を直接書いてください。",
+        translation.TranslationEmpty: "翻訳結果が空でした。別の言い方にするか、英語を直接書いてください。",
         gpu.GpuVmError: "GPU を起こせませんでした。少し待って、もう一度ためしてください。",
         gpu.GpuVmUnreachable: "Google Cloud の返事がありません。少し待って、もう一度ためしてください。",
         gpu.GpuVmMissing: "設定された GPU マシンが見つかりません。管理者に FRONTEND_GPU_VM を直してもらってください。",
-        gpu.GpuVmBusy: "GPU マシンは切り替わりの途中です。少し待って、もう一度ためしてください。",
+        gpu.GpuVmBusy: "GPU マシンは起動または停止の途中です。少し待って、もう一度ためしてください。",
         gpu.GpuCredentialsMissing: (
             "このページには Google Cloud のアカウントがありません。管理者にログインの設定を頼んでください。"
         ),
@@ -355,7 +367,7 @@ ENGLISH = Texts(
     cancel="Cancel",
     dismiss="Close",
     failed={
-        "engine_crashed": "The service stopped twice while it drew this. Try again with lighter settings.",
+        "engine_crashed": "The service stopped repeatedly while it drew this. Try again with lighter settings.",
         "out_of_memory": "There was not enough memory. Try again with fewer pictures.",
         "storage_unavailable": "There was no room to keep the pictures. Tell the operator.",
         "": "Something went wrong while drawing. Try again.",
@@ -377,7 +389,7 @@ ENGLISH = Texts(
     newer="Newer",
     older="Older",
     picture="Picture",
-    private_link="This page's link is your key: bookmark it to come back from any device, and keep it secret.",
+    private_link="This page's link is your key: bookmark it to come back to your pictures, and keep it secret.",
     sign_in="Sign in",
     sign_in_text="Please sign in to go on.",
     sign_out="Sign out",
@@ -393,7 +405,7 @@ ENGLISH = Texts(
         VmStatus.ASLEEP: "The GPU is asleep",
         VmStatus.STOPPING: "It is going to sleep; then it will be woken",
         VmStatus.STARTING: "Waking the machine",
-        VmStatus.UNKNOWN: "Looking after it",
+        VmStatus.UNKNOWN: "Checking its state",
         BootPhase.BOOT: "The machine boots",
         BootPhase.DRIVER: "Preparing the GPU driver",
         BootPhase.PULL: "Fetching the program",
@@ -411,7 +423,9 @@ ENGLISH = Texts(
         backend.ModelLoading: 'The model is being loaded. Wait a minute and press "Draw" again.',
         backend.StorageUnavailable: "The drawing service has no room left. Tell the operator.",
         backend.QueueFull: 'The queue is full just now. Wait a little and press "Draw" again.',
-        backend.LimitReached: "You have asked for as much as is allowed for now. Wait for a picture, or cancel one.",
+        backend.LimitReached: (
+            "You have asked for as much as is allowed for now. Wait for a picture or cancel one, or come back later."
+        ),
         backend.ContentRefused: "There is a word that this service does not draw. Change it.",
         backend.PromptRefused: "This English can't be drawn. Make it shorter or change it.",
         backend.JobMissing: "The drawing service no longer has that picture. Look into the gallery.",
@@ -457,7 +471,7 @@ def sentence_for(error: Exception, texts: Texts) -> str:
     """What the page says about an error: the sentence of its class, or of the nearest class above it."""
     sentence = next((texts.errors[kind] for kind in type(error).__mro__ if kind in texts.errors), texts.surprise)
     wait_s = error.retry_after_s if isinstance(error, backend.QueueFull | backend.LimitReached) else None
-    if wait_s is None:
+    if wait_s is None or wait_s >= LONGEST_WAIT_S:
         return sentence
     return sentence + ("" if texts is JAPANESE else " ") + texts.retry_in.format(duration(wait_s, texts))
 

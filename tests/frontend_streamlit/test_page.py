@@ -5,7 +5,7 @@ import io
 import time
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -15,7 +15,7 @@ from frontend_streamlit.backend_client import ERROR_OF, BackendBroken, BackendCl
 from frontend_streamlit.clients import choose_translator
 from frontend_streamlit.gallery import GalleryUnavailable
 from frontend_streamlit.settings import Settings, TranslatorName
-from frontend_streamlit.texts import ENGLISH, EXAMPLES, JAPANESE
+from frontend_streamlit.texts import ENGLISH, ENGLISH_EXAMPLES, EXAMPLES, JAPANESE
 from frontend_streamlit.translation import Translation, TranslationError, TranslationUnavailable
 from tests.frontend_streamlit.fake_backend import CUT, PIXEL, Answer, FakeBackend, job_document
 from tests.frontend_streamlit.page import ME, OTHER, Page
@@ -94,10 +94,14 @@ def test_an_example_fills_both_fields_and_draws(page: Page, backend: FakeBackend
     assert submitted(backend)[0]["source_prompt"] == EXAMPLES["kotoe-mini"][0]
 
 
-def test_examples_suit_the_model_in_use(page: Page, backend: FakeBackend) -> None:
+@pytest.mark.parametrize(("translator", "examples"), [("offline", ENGLISH_EXAMPLES), ("google", EXAMPLES["glide"])])
+def test_examples_suit_the_model_in_use_and_who_translates_for_it(
+    page: Page, backend: FakeBackend, translator: TranslatorName, examples: tuple[str, ...]
+) -> None:
     backend.status |= {"model": "glide", "vocabulary": []}
+    page.clients = replace(page.clients, translator=choose_translator(Settings(translator=translator)))
     labels = [button.label for button in page.open().app.button]
-    assert set(EXAMPLES["glide"]) <= set(labels)
+    assert set(examples) <= set(labels)
 
 
 def test_words_that_were_not_understood_are_named(page: Page) -> None:

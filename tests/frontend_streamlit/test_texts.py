@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from frontend_streamlit.backend_client import BackendError, QueueFull
+from frontend_streamlit.backend_client import BackendError, LimitReached, QueueFull
 from frontend_streamlit.clients import choose_translator
 from frontend_streamlit.gallery import GalleryUnavailable
 from frontend_streamlit.gpu_vm import BootPhase, VmStatus
@@ -100,6 +100,8 @@ def test_an_error_that_nobody_foresaw_is_a_surprise() -> None:
 def test_a_time_to_wait_that_the_backend_told_is_told() -> None:
     assert sentence_for(QueueFull("full", retry_after_s=90), JAPANESE).endswith("約2分後に空きます。")
     assert sentence_for(QueueFull("full"), JAPANESE) == JAPANESE.errors[QueueFull]
+    longest = sentence_for(LimitReached("quota", retry_after_s=120), JAPANESE)  # the backend tells no longer ones
+    assert longest == JAPANESE.errors[LimitReached]
 
 
 @pytest.mark.parametrize(

@@ -192,9 +192,9 @@ def emoji_font() -> ImageFont.FreeTypeFont:
         command = ["fc-match", "--format=%{file}", FONT_NAME]
         path = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     except FileNotFoundError as error:
-        raise RuntimeError("fc-match is missing: install fontconfig and fonts-noto-color-emoji") from error
+        raise ConceptTableError("fc-match is missing: install fontconfig and fonts-noto-color-emoji") from error
     if "NotoColorEmoji" not in path:
-        raise RuntimeError(f"the font {FONT_NAME} is missing: install fonts-noto-color-emoji")
+        raise ConceptTableError(f"the font {FONT_NAME} is missing: install fonts-noto-color-emoji, or name another")
     return opened_font(path)
 
 
