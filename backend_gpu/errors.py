@@ -25,6 +25,10 @@ class JobNotFound(BackendError):
     """There is no such job, or no such picture of it."""
 
 
+class ModelNotFound(BackendError):
+    """There is no such model."""
+
+
 class InvalidTransition(BackendError):
     """A job is not in the state that a change starts from."""
 

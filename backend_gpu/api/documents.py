@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import secrets
+from collections.abc import Mapping
 
 from pydantic import BaseModel
 
@@ -16,19 +17,25 @@ from backend_gpu.api.schemas import (
     ProgressDocument,
 )
 from backend_gpu.engine import EngineInfo
+from backend_gpu.jobs.batches import Place
 from backend_gpu.jobs.job import MAX_SEED, Job, JobRequest, Progress
 from backend_gpu.service import Service
 
 
-def job_document(service: Service, job: Job) -> JobDocument:
-    """A job with its place, its expected time and its progress."""
-    live = service.worker.live(job.id)
-    position = eta_s = None
+def job_document(service: Service, job: Job, places: Mapping[str, Place] | None = None) -> JobDocument:
+    """A job with its place, its expected time and its progress.
+
+    Args:
+        places: of the waiting jobs, where several documents are to agree.
+    """
+    place = eta_s = None
+    if job.status == "queued":
+        place = (service.worker.places() if places is None else places).get(job.id)
+        if place is None:  # it was begun, or cancelled, since it was read
+            job = service.store.get(job.id)
     if not job.has_ended:
-        eta_s = service.worker.eta_s(job)
-        if job.status == "queued":
-            places = enumerate(service.store.waiting(), 1)
-            position = next((place for place, other in places if other.id == job.id), None)
+        eta_s = service.worker.eta_s(job, place)
+    live = service.worker.live(job.id)
     return JobDocument(
         id=job.id,
         status=job.status,
@@ -36,7 +43,7 @@ def job_document(service: Service, job: Job) -> JobDocument:
         created_at=job.created_at,
         started_at=job.started_at,
         finished_at=job.finished_at,
-        position=position,
+        position=place.position if place else None,
         eta_seconds=None if eta_s is None else round(eta_s, 2),
         progress=progress_document(live.progress) if live.progress and job.status == "running" else None,
         preview=data_url(live.preview) if live.preview and job.status == "running" else None,

@@ -16,7 +16,7 @@ from sse_starlette import ServerSentEvent
 
 from backend_gpu.api.documents import fingerprint_of, job_request
 from backend_gpu.api.errors import BadParameter, BodyTooLarge, error_document, guarded_errors
-from backend_gpu.api.images import ImageFormat, encoded, signed_query
+from backend_gpu.api.images import QUALITY, ImageFormat, encoded, signed_query
 from backend_gpu.api.routes import CurrentService, check_token, event_stream, job_changes
 from backend_gpu.api.schemas import (
     Count,
@@ -39,6 +39,7 @@ from backend_gpu.errors import (
     InvalidRequest,
     JobNotFound,
     ModelLoading,
+    ModelNotFound,
     OutOfMemory,
     QueueFull,
     RateLimited,
@@ -115,6 +116,11 @@ class ImageGeneration(BaseModel):
     def side(self) -> int:
         """Of the pictures, in pixels."""
         return SIDES[self.size or "auto"]
+
+    @property
+    def compression(self) -> int:
+        """Quality of webp and jpeg."""
+        return QUALITY if self.output_compression is None else self.output_compression
 
     @property
     def owner(self) -> str:
@@ -230,13 +236,17 @@ async def generate_images(
 def accept(service: Service, generation: ImageGeneration, *, is_retry: bool) -> Job:
     """A new job, or for a client's retry the one that its first try made."""
     claim = Claim(owner=generation.owner, fingerprint=fingerprint_of(generation))
-    if is_retry:
+    if is_retry and not service.intake.was_refused(claim):
         earlier = service.store.newest(claim.owner, claim.fingerprint, time.time() - RETRY_WINDOW_S)
         if earlier and earlier.status in ("queued", "running", "succeeded"):
             return earlier
-    info = service.intake.engine().info
-    check_model(generation.model, info)
-    return service.intake.accept(job_request(generation.submission(info), info), claim)
+    try:
+        info = service.intake.engine().info
+        check_model(generation.model, info)
+        return service.intake.accept(job_request(generation.submission(info), info), claim)
+    except (ModelLoading, QueueFull, RateLimited, StorageUnavailable):
+        service.intake.note_refusal(claim)
+        raise
 
 
 def check_model(name: str | None, info: EngineInfo) -> None:
@@ -264,7 +274,8 @@ def finished_images(service: Service, generation: ImageGeneration, job: Job, bas
     for index in range(job.request.n):
         image = GeneratedImage(revised_prompt=job.request.prompt, seed=job.request.seed_of(index))
         if generation.response_format == "url":
-            query = "&".join(filter(None, (signed_query(service, job.id, index), f"size={generation.side}")))
+            wish = f"size={generation.side}&quality={generation.compression}"
+            query = "&".join(filter(None, (signed_query(service, job.id, index), wish)))
             path = f"/v1/jobs/{job.id}/images/{index}.{generation.output_format or 'png'}"
             image.url = f"{base_url}{path}?{query}"
         else:
@@ -282,8 +293,8 @@ def picture_b64(service: Service, generation: ImageGeneration, job: Job, index: 
 
 
 def as_b64(generation: ImageGeneration, png: bytes, side: int | None = None) -> str:
-    quality = 95 if generation.output_compression is None else generation.output_compression
-    return base64.b64encode(encoded(png, generation.output_format or "png", side, quality)).decode("ascii")
+    content = encoded(png, generation.output_format or "png", side, generation.compression)
+    return base64.b64encode(content).decode("ascii")
 
 
 async def stream_events(service: Service, generation: ImageGeneration, job: Job) -> AsyncIterator[ServerSentEvent]:
@@ -308,11 +319,13 @@ async def partial_images(
     service: Service, generation: ImageGeneration, job: Job, common: dict[str, Any]
 ) -> AsyncIterator[ServerSentEvent]:
     """Previews until the job has ended; news of the queue as comments, which clients skip."""
-    wanted, sent = generation.partial_images or 0, 0
+    wanted, sent, shown = generation.partial_images or 0, 0, b""
     async for changed in job_changes(service, job.id):
         live = service.worker.live(job.id)
         fraction = live.progress.fraction if live.progress else 0.0
-        if live.preview and sent < wanted and fraction >= (sent + 1) / (wanted + 1):
+        is_due = sent < wanted and fraction >= (sent + 1) / (wanted + 1)
+        if is_due and live.preview and live.preview != shown:
+            shown = live.preview
             b64_json = await run_in_threadpool(as_b64, generation, live.preview)
             yield sse("image_generation.partial_image", {"b64_json": b64_json, "partial_image_index": sent} | common)
             sent += 1
@@ -340,14 +353,14 @@ async def list_models(service: CurrentService) -> ModelList:
 @routes.get(
     "/models/{model_id}",
     response_description="The model.",
-    responses=guarded_errors(BadParameter, JobNotFound),
+    responses=guarded_errors(BadParameter, ModelNotFound),
 )
 async def read_model(
     model_id: Annotated[str, Path(max_length=64, description="kotoe-mini, glide or an alias")], service: CurrentService
 ) -> ModelInfo:
     """One of the models."""
     if model_id not in model_names(service):
-        raise JobNotFound(f"there is no model {model_id[:64]!r} here")
+        raise ModelNotFound(f"there is no model {model_id!r} here")
     return ModelInfo(id=model_id)
 
 

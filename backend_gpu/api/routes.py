@@ -13,7 +13,7 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from backend_gpu.api.documents import fingerprint_of, job_document, job_request
 from backend_gpu.api.errors import BadParameter, BodyTooLarge, Unauthorized, errors, guarded_errors
-from backend_gpu.api.images import ImageFormat, ImageSize, encoded, verify_signature
+from backend_gpu.api.images import QUALITY, ImageFormat, ImageSize, encoded, verify_signature
 from backend_gpu.api.schemas import (
     HealthDocument,
     JobDocument,
@@ -115,7 +115,8 @@ def list_jobs(
     limit: Annotated[int, Query(ge=1, le=MAX_LISTED, description="at most so many")] = 50,
 ) -> JobList:
     """An owner's jobs, newest first; ended ones for as long as they are kept."""
-    return JobList(data=[job_document(service, job) for job in service.store.of_owner(owner, limit)])
+    places = service.worker.places()
+    return JobList(data=[job_document(service, job, places) for job in service.store.of_owner(owner, limit)])
 
 
 @guarded_routes.get(
@@ -210,6 +211,7 @@ def read_picture(
     service: CurrentService,
     credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)],
     size: Annotated[ImageSize | None, Query(description="side in pixels, resampled; as it was drawn if absent")] = None,
+    quality: Annotated[int, Query(ge=0, le=100, description="of webp and jpeg")] = QUALITY,
     expires: Annotated[int, Query(description="of a signed URL")] = 0,
     signature: Annotated[str, Query(max_length=64, description="of a signed URL, instead of the token")] = "",
 ) -> Response:
@@ -220,7 +222,7 @@ def read_picture(
     png = service.pictures.read(job, index) if job.status == "succeeded" and index < job.request.n else None
     if png is None:
         raise JobNotFound(f"there is no picture {index} of job {job_id}: the job is {job.status}, of {job.request.n}")
-    content = encoded(png, image_format, size)
+    content = encoded(png, image_format, size, quality)
     return Response(content, media_type=f"image/{image_format}", headers={"Cache-Control": "private, max-age=86400"})
 
 

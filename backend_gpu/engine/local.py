@@ -77,7 +77,10 @@ class LocalEngine:
         )
         try:
             return self.pipeline.generate(pictures, sampling, report)
-        except (torch.OutOfMemoryError, MemoryError) as error:
+        except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError; a CPU's has no class
+            is_memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+            if not is_memory:
+                raise
             raise OutOfMemory(f"{len(drawings)} pictures do not fit into the memory of {self.info.device}") from error
 
 

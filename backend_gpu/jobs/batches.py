@@ -1,10 +1,12 @@
 """Which waiting jobs run together, and how long that takes: from measured times of this machine, never from waiting."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
+from backend_gpu.glide.config import StageName
 from backend_gpu.jobs.job import Job, JobRequest
 
 TimedStage = Literal["base", "upsample", "finish"]  # seconds of a step, of a step, and of encoding and writing
@@ -46,8 +48,16 @@ def chunk_sizes(pictures: int, max_pictures: int) -> list[int]:
     return [max_pictures] * whole + [rest] * (rest > 0)
 
 
+def base_rows(pictures: int, requests: Iterable[JobRequest]) -> int:
+    """Rows of the base model's passes for so many pictures: if one of them is guided, every picture goes in twice."""
+    return pictures * (2 if any(request.guidance_scale != 1 for request in requests) else 1)
+
+
 class Timings:
-    """Running means of seconds per stage and number of pictures, kept by whoever is told of a change."""
+    """Running means of seconds per stage and size, kept by whoever is told of a change.
+
+    The size is the number of pictures, or of rows (see `base_rows`) for the base model's steps.
+    """
 
     def __init__(
         self, known: dict[tuple[str, int], float], on_change: Callable[[str, int, float], None] = lambda *_: None
@@ -55,43 +65,77 @@ class Timings:
         self.known: Mapping[tuple[str, int], float] = dict(known)  # replaced as a whole, never changed
         self._told, self._on_change = dict(known), on_change
 
-    def note(self, stage: TimedStage, pictures: int, seconds: float) -> None:
+    def note(self, stage: TimedStage, size: int, seconds: float) -> None:
         """Add a measurement: of one step, or of finishing a batch."""
-        before = self.known.get((stage, pictures), seconds)
+        before = self.known.get((stage, size), seconds)
         mean = before + NEWEST_SHARE * (seconds - before)
-        self.known = {**self.known, (stage, pictures): mean}
-        if abs(mean - self._told.get((stage, pictures), 0.0)) > WORTH_TELLING * mean:
-            self._told[stage, pictures] = mean
-            self._on_change(stage, pictures, mean)
+        self.known = {**self.known, (stage, size): mean}
+        if abs(mean - self._told.get((stage, size), 0.0)) > WORTH_TELLING * mean:
+            self._told[stage, size] = mean
+            self._on_change(stage, size, mean)
 
-    def seconds(self, stage: TimedStage, pictures: int) -> float | None:
+    def seconds(self, stage: TimedStage, size: int) -> float | None:
         """Expected seconds; None before anything was measured.
 
         Between measured sizes it is on the line that joins them. Below and beyond them it is on the line of the
         nearest two, as a step has a cost of its own and each picture another; but a larger batch is never expected
         to be faster, nor slower per picture, than a smaller one.
         """
-        known = sorted((size, seconds) for (name, size), seconds in self.known.items() if name == stage)
+        known = sorted((measured, seconds) for (name, measured), seconds in self.known.items() if name == stage)
         if not known:
             return None
         sizes, seconds = zip(*known, strict=True)
-        if sizes[0] <= pictures <= sizes[-1]:
-            return float(np.interp(pictures, sizes, seconds))
-        (size, at_size), *others = known if pictures < sizes[0] else known[::-1]  # the nearest first
-        proportional = at_size * pictures / size
+        if sizes[0] <= size <= sizes[-1]:
+            return float(np.interp(size, sizes, seconds))
+        (nearest, at_nearest), *others = known if size < sizes[0] else known[::-1]
+        proportional = at_nearest * size / nearest
         if not others:
             return proportional
-        other_size, at_other = others[0]
-        on_line = at_size + (at_other - at_size) / (other_size - size) * (pictures - size)
-        return sorted((at_size, on_line, proportional))[1]
+        other, at_other = others[0]
+        on_line = at_nearest + (at_other - at_nearest) / (other - nearest) * (size - nearest)
+        return sorted((at_nearest, on_line, proportional))[1]
 
-    def of_batch(self, request: JobRequest, pictures: int, max_pictures: int) -> float | None:
-        """Expected seconds of a batch of requests like this one, of so many pictures."""
-        total = 0.0
-        for size in chunk_sizes(pictures, max_pictures):
-            base, upsample = self.seconds("base", size), self.seconds("upsample", size)
-            if base is None or (upsample is None and request.upscale):
+    def of_batch(self, requests: Sequence[JobRequest], max_pictures: int) -> float | None:
+        """Expected seconds of a batch of these requests, which share their settings."""
+        total, first = 0.0, requests[0]
+        for size in chunk_sizes(sum(request.n for request in requests), max_pictures):
+            base, upsample = self.seconds("base", base_rows(size, requests)), self.seconds("upsample", size)
+            if base is None or (upsample is None and first.upscale):
                 return None
-            total += request.steps * base + (self.seconds("finish", size) or 0.0)
-            total += request.upsample_steps * (upsample or 0.0) * request.upscale
+            total += first.steps * base + (self.seconds("finish", size) or 0.0)
+            total += first.upsample_steps * (upsample or 0.0) * first.upscale
         return total
+
+    def share_done(self, request: JobRequest, pictures: int, rows: int, stage: StageName, share: float) -> float:
+        """How much of a chunk's time is over with that share of a stage; by steps alone before anything was measured.
+
+        Args:
+            rows: the base model's, for these pictures.
+        """
+        base_step, upsample_step = self.seconds("base", rows), self.seconds("upsample", pictures)
+        if not base_step or not upsample_step:
+            base_step = upsample_step = 1.0
+        base_s, upsample_s = request.steps * base_step, request.upsample_steps * upsample_step * request.upscale
+        done_s = base_s * share if stage == "base" else base_s + upsample_s * share
+        return done_s / (base_s + upsample_s)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a waiting job stands."""
+
+    position: int  # from 1
+    ends_s: float | None  # from the start of the first waiting job to this one's end, if that can be told
+
+
+def places_of(waiting: Sequence[Job], timings: Timings, max_pictures: int) -> dict[str, Place]:
+    """The place of every waiting job, by its id."""
+    ends_s: dict[str, float] = {}
+    total = 0.0
+    for batch in plan_batches(waiting, max_pictures):
+        seconds = timings.of_batch([job.request for job in batch], max_pictures)
+        if seconds is None:
+            break
+        total += seconds
+        ends_s |= {job.id: total for job in batch}
+    return {job.id: Place(position, ends_s.get(job.id)) for position, job in enumerate(waiting, 1)}

@@ -4,6 +4,7 @@ import logging
 import re
 import threading
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ LETTER = rf"[^\W{JAPANESE_CHARACTERS}]"  # of a word: Japanese beside it ends on
 logger = logging.getLogger(__name__)
 
 LOADING_RETRY_S = 5.0
+MAX_REFUSED = 10_000  # claims; whoever is forgotten gets an earlier job's pictures at worst
 FULL_RETRY_S = 30.0  # told when the queue is full and no time was measured yet
 
 
@@ -112,6 +114,7 @@ class Intake:
         self.store, self.worker, self.blocklist, self.quota = store, worker, blocklist, quota
         self._limiter = MovingWindowRateLimiter(PicturesAskedFor(store))
         self._limit = RateLimitItemPerSecond(quota.pictures, quota.window_s)
+        self._refused: Counter[Claim] = Counter()  # tries that made no job; in memory, as a client soon comes again
         self._lock = threading.Lock()  # between asking the quota and accepting the job that uses it
 
     def engine(self) -> Engine:
@@ -134,6 +137,22 @@ class Intake:
         """
         key = claim.idempotency_key
         return None if key is None else self.store.find(key, claim.fingerprint)
+
+    def was_refused(self, claim: Claim) -> bool:
+        """Whether an earlier try of this claim made no job; asking takes one of its refusals away."""
+        with self._lock:
+            if not self._refused[claim]:
+                del self._refused[claim]
+                return False
+            self._refused[claim] -= 1
+            return True
+
+    def note_refusal(self, claim: Claim) -> None:
+        """A try of this claim made no job, and its client will come again."""
+        with self._lock:
+            if len(self._refused) >= MAX_REFUSED:
+                self._refused.clear()
+            self._refused[claim] += 1
 
     def accept(self, request: JobRequest, claim: Claim) -> Job:
         """Make a job of a request, or find the one that the same key made.

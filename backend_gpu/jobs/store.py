@@ -57,6 +57,7 @@ CREATE TABLE IF NOT EXISTS timings (
 );
 """,
     "ALTER TABLE jobs ADD COLUMN request_id TEXT NOT NULL DEFAULT '';",
+    "DELETE FROM timings; ALTER TABLE timings RENAME COLUMN pictures TO size;",  # of the base model: rows, from now on
 )
 # Of SQLite's errors, those that end when somebody makes room; -shm and -wal can't grow on a full disk either
 FULL_DISK = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
@@ -319,15 +320,15 @@ class JobStore:
                 (*ENDED, self.clock() - older_than_s),
             ).rowcount
 
-    def write_timing(self, model: str, stage: str, pictures: int, seconds: float) -> None:
-        """Keep how long a stage takes a model for so many pictures."""
+    def write_timing(self, model: str, stage: str, size: int, seconds: float) -> None:
+        """Keep how long a stage takes a model at a size."""
         with self._transaction() as sql:
-            sql.execute("INSERT OR REPLACE INTO timings VALUES (?, ?, ?, ?)", (model, stage, pictures, seconds))
+            sql.execute("INSERT OR REPLACE INTO timings VALUES (?, ?, ?, ?)", (model, stage, size, seconds))
 
     def timings(self, model: str) -> dict[tuple[str, int], float]:
-        """Seconds by (stage, pictures)."""
-        rows = self._read("SELECT stage, pictures, seconds FROM timings WHERE model = ?", model)
-        return {(stage, pictures): seconds for stage, pictures, seconds in rows}
+        """Seconds by (stage, size)."""
+        rows = self._read("SELECT stage, size, seconds FROM timings WHERE model = ?", model)
+        return {(stage, size): seconds for stage, size, seconds in rows}
 
     @property
     def _connection(self) -> sqlite3.Connection:
@@ -375,6 +376,7 @@ class JobStore:
         with storage_access(self.path), self._lock:
             if self._connection.in_transaction:  # one whose ROLLBACK failed, too
                 self._connection.execute("ROLLBACK")
+                self._waiting = None
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection

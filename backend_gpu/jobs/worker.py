@@ -1,7 +1,6 @@
 """The thread that draws: it claims a batch of waiting jobs, runs the engine, and keeps the pictures."""
 
 import functools
-import io
 import logging
 import threading
 import time
@@ -12,15 +11,15 @@ from itertools import islice
 from typing import TypeVar
 
 import numpy as np
-from PIL import Image
 
-from backend_gpu.engine import Drawing, Engine, Pixels, Settings, StepReport
+from backend_gpu.engine import Drawing, Engine, Pixels, Settings
 from backend_gpu.errors import BackendError, InvalidTransition, OutOfMemory, StorageUnavailable
-from backend_gpu.gallery import FAST_PNG, encode_png
-from backend_gpu.jobs.batches import Timings, choose_batch, chunk_sizes, plan_batches
+from backend_gpu.gallery import encode_png
+from backend_gpu.jobs.batches import Place, Timings, choose_batch, chunk_sizes, places_of
 from backend_gpu.jobs.feed import Feed
-from backend_gpu.jobs.job import Job, JobError, JobRequest, Live, Progress
+from backend_gpu.jobs.job import Job, JobError, JobRequest, Live
 from backend_gpu.jobs.pictures import Delivery, Pictures
+from backend_gpu.jobs.progress import BatchEnded, Chunk, RunningBatch, StepObserver
 from backend_gpu.jobs.store import JobStore
 from backend_gpu.metrics import Metrics
 
@@ -28,20 +27,11 @@ logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
-PREVIEWS = 5  # of a job before its last step, at least, where it has as many steps
-PREVIEW_INTERVAL_S = 1.0  # slow steps show more
-TELL_INTERVAL_S = 0.05  # quick steps are told together with those that follow
-PREVIEW_SIDE = 64  # pixels of each picture in a preview
-PREVIEW_COLUMNS = 4
 IDLE_WAIT_S = 5.0
 LOAD_RETRY_S = 30.0
 STORAGE_RETRY_S = 5.0
 ABORT_S = 10.0  # how long a batch may take to notice that it shall end: a step
 SMOKE_PROMPT = ""  # readiness means that the engine has drawn something
-
-
-class BatchEnded(Exception):
-    """Nobody waits for this batch any more: all its jobs are cancelled, or the service stops."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,42 +43,13 @@ class WorkerOptions:
     keep_jobs_s: float  # for so long an ended job can still be read
 
 
-@dataclass
-class RunningBatch:
-    """The batch that the engine has now."""
-
-    jobs: list[Job]
-    done_s: float = 0.0  # of the expected seconds, so many are over
-    expected_s: float | None = None
-    fraction: float = 0.0  # told so far; it never shrinks, whatever is measured meanwhile
-
-
-@dataclass(frozen=True, kw_only=True)
-class Chunk:
-    """The part of a batch that one call of the engine draws."""
-
-    batch: RunningBatch
-    start: int  # of its pictures in the batch
-    size: int
-    total: int  # pictures of the batch
-
-    def rows_of(self, job: Job) -> range:
-        """Which pictures of this chunk are the job's."""
-        first = -self.start
-        for other in self.batch.jobs:
-            if other.id == job.id:
-                break
-            first += other.request.n
-        return range(max(0, first), max(0, min(self.size, first + job.request.n)))
-
-
 @dataclass(frozen=True)
-class Forecast:
-    """When waiting jobs end; it holds until the queue or a measured time changes, as many ask for it."""
+class Outlook:
+    """The places of waiting jobs; they hold until the queue or a measured time changes, as many ask for them."""
 
     waiting: Sequence[Job]
-    timings: Mapping[tuple[str, int], float]
-    ends_s: Mapping[str, float]
+    measured: Mapping[tuple[str, int], float]
+    places: Mapping[str, Place]
 
 
 class Worker:
@@ -108,12 +69,12 @@ class Worker:
         self.metrics, self.options, self.clock = metrics, options, clock
         self.engine: Engine | None = None
         self.load_error = self._storage_error = ""
+        self._storage_refusals = 0
         self._worked_at = time.monotonic()
         self._has_recovered = False
-        self._live: dict[str, Live] = {}
         self._batch: RunningBatch | None = None
         self._timings = Timings({})
-        self._forecast: Forecast | None = None
+        self._outlook: Outlook | None = None
         self._cancelled: set[str] = set()  # ids; told to the running batch without asking the store at every step
         self._cancel_lock = threading.Lock()
         self._wake, self._stopping, self._aborting = threading.Event(), threading.Event(), threading.Event()
@@ -137,9 +98,9 @@ class Worker:
         self._wake.set()
         if self._thread is None:
             return
-        self._thread.join(grace_s)
-        self._aborting.set()
         if self.is_ready:
+            self._thread.join(grace_s)
+            self._aborting.set()
             self._thread.join(ABORT_S)
         if self._thread.is_alive() and (running := self._batch) is not None:
             logger.error("the engine does not end its step", extra=log_ids(running.jobs))
@@ -188,36 +149,31 @@ class Worker:
 
     def live(self, job_id: str) -> Live:
         """Progress and preview of a running job."""
-        return self._live.get(job_id, Live())
-
-    def eta_s(self, job: Job) -> float | None:
-        """Expected seconds until a job has succeeded, from measured times; None if nothing was measured yet."""
         running = self._batch
-        total = 0.0
-        if running is not None:
-            if running.expected_s is None:
-                return None
-            total = max(0.0, running.expected_s - running.done_s)
-            if job.status == "running":
-                return total
-        ends_s = self._waiting_ends_s().get(job.id)
-        return None if ends_s is None else total + ends_s
+        return running.live.get(job_id, Live()) if running else Live()
 
-    def _waiting_ends_s(self) -> Mapping[str, float]:
-        """Seconds from the first waiting job's start to each one's end, by id, as far as they can be told."""
-        waiting, timings = self.store.waiting(), self._timings.known
-        forecast = self._forecast
-        if forecast is None or forecast.waiting is not waiting or forecast.timings is not timings:
-            ends_s: dict[str, float] = {}
-            total = 0.0
-            for batch in plan_batches(waiting, self.options.max_batch_pictures):
-                expected = self._expected_s(batch)
-                if expected is None:
-                    break
-                total += expected
-                ends_s |= {job.id: total for job in batch}
-            self._forecast = forecast = Forecast(waiting, timings, ends_s)
-        return forecast.ends_s
+    def places(self) -> Mapping[str, Place]:
+        """Where every waiting job stands, by id."""
+        waiting, measured, outlook = self.store.waiting(), self._timings.known, self._outlook
+        if outlook is None or outlook.waiting is not waiting or outlook.measured is not measured:
+            places = places_of(waiting, self._timings, self.options.max_batch_pictures)
+            self._outlook = outlook = Outlook(waiting, measured, places)
+        return outlook.places
+
+    def eta_s(self, job: Job, place: Place | None) -> float | None:
+        """Expected seconds until a job has succeeded, from measured times; None if they can't be told.
+
+        Args:
+            place: of a waiting job.
+        """
+        rest_s: float | None = 0.0
+        if running := self._batch:
+            rest_s = None if running.expected_s is None else max(0.0, running.expected_s - running.done_s)
+        if job.status == "running":
+            return rest_s if running else None
+        if rest_s is None or place is None or place.ends_s is None:
+            return None
+        return rest_s + place.ends_s
 
     def seconds_per_picture(self) -> float | None:
         """Measured seconds of one picture alone with the engine's defaults."""
@@ -236,11 +192,7 @@ class Worker:
             upscale=True,
             model=info.model,
         )
-        return self._timings.of_batch(request, 1, self.options.max_batch_pictures)
-
-    def _expected_s(self, batch: Sequence[Job]) -> float | None:
-        pictures = sum(job.request.n for job in batch)
-        return self._timings.of_batch(batch[0].request, pictures, self.options.max_batch_pictures)
+        return self._timings.of_batch([request], self.options.max_batch_pictures)
 
     def _recover(self) -> None:
         """Put in order what a crash left, before anything else is done."""
@@ -269,6 +221,9 @@ class Worker:
                     self._wake.wait(IDLE_WAIT_S)
             except StorageUnavailable as error:
                 self._note_storage_error(error)
+                self._stopping.wait(STORAGE_RETRY_S)
+            except Exception:
+                logger.exception("the worker failed: it goes on")
                 self._stopping.wait(STORAGE_RETRY_S)
 
     def _load(self, open_engine: Callable[[], Engine]) -> Engine | None:
@@ -300,8 +255,8 @@ class Worker:
 
     def _draw(self, engine: Engine, batch: list[Job]) -> None:
         """Run a batch to its end, whatever that is."""
-        self._batch = running = RunningBatch(batch, expected_s=self._expected_s(batch))
-        self._live = {job.id: Live() for job in batch}
+        expected_s = self._timings.of_batch([job.request for job in batch], self.options.max_batch_pictures)
+        self._batch = running = RunningBatch(batch, self._cancelled, expected_s)
         self.metrics.running_jobs.set(len(batch))
         for job in batch:
             logger.info("job started", extra=job.log_ids | {"batch_jobs": len(batch)})
@@ -317,14 +272,17 @@ class Worker:
                 self.store.put_back([job.id for job in batch])
         except OutOfMemory as error:
             self._fail(batch, JobError("out_of_memory", f"not even one picture at a time: {error}"))
-        except StorageUnavailable as error:
-            self._note_storage_error(error, log_ids(batch))
-            self._insist(lambda: self.store.put_back([job.id for job in batch]), log_ids(batch))
+        except StorageUnavailable as error:  # of what was drawn; else it would still be trying
+            logger.error(
+                "the service stops and can't keep the pictures: the jobs wait again",
+                extra={**log_ids(batch), "reason": str(error)},
+            )
+            self.store.put_back([job.id for job in batch])
         except Exception:
             logger.exception("the engine failed", extra=log_ids(batch))
             self._fail(batch, JobError("engine_failed", "the engine failed while it drew this; its log says why"))
         finally:
-            self._batch, self._live = None, {}
+            self._batch = None
             self._cancelled.clear()  # who is cancelled while queued is never claimed
             self._worked_at = time.monotonic()
             self.metrics.running_jobs.set(0)
@@ -341,8 +299,9 @@ class Worker:
             size = sizes[0]
             start = sum(map(len, drawn))
             chunk = Chunk(batch=running, start=start, size=size, total=len(drawings))
+            observer = StepObserver(chunk, self._timings, self.feed, self.metrics, self._aborting, self.clock)
             try:
-                drawn.append(engine.generate(drawings[start : start + size], settings, StepObserver(self, chunk)))
+                drawn.append(engine.generate(drawings[start : start + size], settings, observer))
             except OutOfMemory:
                 if size == 1:
                     raise
@@ -355,7 +314,7 @@ class Worker:
 
     def _finish(self, engine: Engine, batch: list[Job], pixels: list[Pixels]) -> None:
         """Keep the pictures and let the jobs succeed."""
-        started_at = self.clock()
+        started_at, refusals = self.clock(), self._storage_refusals
         for job, job_pixels in zip(batch, pixels, strict=True):
             pngs = [
                 encode_png(picture, job.request.record(index, engine.info.model_hash))
@@ -368,9 +327,10 @@ class Worker:
             logger.info("job succeeded", extra=job.log_ids | {"pictures": job.request.n})
             self.feed.publish(job.id)
             self.delivery.notify()
-        seconds = self.clock() - started_at
-        self.metrics.stage_seconds.labels("finish").observe(seconds)
-        self._timings.note("finish", sum(job.request.n for job in batch), seconds)
+        if self._storage_refusals == refusals:  # else it was waiting for the disk
+            seconds = self.clock() - started_at
+            self.metrics.stage_seconds.labels("finish").observe(seconds)
+            self._timings.note("finish", sum(job.request.n for job in batch), seconds)
 
     def _keep(self, job: Job, pngs: Sequence[bytes]) -> bool:
         """Write a job's pictures and let it succeed; False if it was cancelled meanwhile."""
@@ -406,6 +366,7 @@ class Worker:
     def _note_storage_error(self, error: StorageUnavailable, ids: Mapping[str, object] | None = None) -> None:
         """The disk refuses something that is tried again; without a traceback, as there are many such lines."""
         self._storage_error = str(error)
+        self._storage_refusals += 1
         logger.error("the data folder can't be used: trying again", extra={**(ids or {}), "reason": str(error)})
 
     def _known_timings(self, timed: str) -> Timings:
@@ -422,16 +383,6 @@ class Worker:
         except StorageUnavailable:
             logger.warning("a measured time was not kept", exc_info=True)
 
-    def _share_done(self, request: JobRequest, pictures: int, report: StepReport) -> float:
-        """How much of a chunk's time is over after a step; by steps alone as long as nothing was measured."""
-        base_step, upsample_step = (self._timings.seconds(stage, pictures) for stage in ("base", "upsample"))
-        if not base_step or not upsample_step:
-            base_step = upsample_step = 1.0
-        base_s, upsample_s = request.steps * base_step, request.upsample_steps * upsample_step * request.upscale
-        share = report.step / report.total_steps
-        done_s = base_s * share if report.stage == "base" else base_s + upsample_s * share
-        return done_s / (base_s + upsample_s)
-
     def _fail(self, batch: Sequence[Job], error: JobError) -> None:
         for job in batch:
             with suppress(InvalidTransition):  # it was cancelled meanwhile, or had succeeded
@@ -442,71 +393,6 @@ class Worker:
         logger.error("job failed", extra=job.log_ids | {"code": job.error and job.error.code})
 
 
-class StepObserver:
-    """Watches one call of the engine: ends it when nobody waits, keeps progress, previews and times."""
-
-    def __init__(self, worker: Worker, chunk: Chunk) -> None:
-        self.worker, self.chunk = worker, chunk
-        self.ticked_at = self.stage_started_at = self.previewed_at = self.told_at = worker.clock()
-
-    def __call__(self, report: StepReport) -> None:
-        """Take note of a step.
-
-        Raises:
-            BatchEnded: nobody waits any more, or the service stops.
-        """
-        worker, chunk = self.worker, self.chunk
-        now = worker.clock()
-        worker.metrics.step_seconds.labels(report.stage).observe(now - self.ticked_at)
-        self.ticked_at = now
-        if report.step == report.total_steps:
-            seconds, self.stage_started_at = now - self.stage_started_at, now
-            worker.metrics.stage_seconds.labels(report.stage).observe(seconds)
-            worker._timings.note(report.stage, chunk.size, seconds / report.total_steps)
-        running = [job for job in chunk.batch.jobs if job.id not in worker._cancelled]
-        if not running or worker._aborting.is_set():
-            raise BatchEnded
-        share = worker._share_done(running[0].request, chunk.size, report)
-        fraction = max(chunk.batch.fraction, (chunk.start + chunk.size * share) / chunk.total)
-        chunk.batch.fraction = fraction
-        if chunk.batch.expected_s is not None:
-            chunk.batch.done_s = fraction * chunk.batch.expected_s
-        progress = Progress(stage=report.stage, step=report.step, total_steps=report.total_steps, fraction=fraction)
-        x_start = report.x_start() if self._shows_preview(running[0].request, report, now) else None
-        for job in running:
-            rows = chunk.rows_of(job)
-            preview = worker.live(job.id).preview
-            if x_start is not None and rows:
-                preview = contact_sheet(x_start[rows.start : rows.stop])
-            worker._live[job.id] = Live(progress=progress, preview=preview)
-        if x_start is not None or now - self.told_at >= TELL_INTERVAL_S:
-            self.told_at = now
-            worker.feed.publish(*(job.id for job in running))
-
-    def _shows_preview(self, request: JobRequest, report: StepReport, now: float) -> bool:
-        """Whether this step is worth a picture; the last one is not, as the finished ones follow at once."""
-        step = report.step + request.steps * (report.stage == "upsample")
-        total_steps = request.steps + request.upsample_steps * request.upscale
-        is_turn = step % max(1, (total_steps - 1) // PREVIEWS) == 0
-        if step == total_steps or not (is_turn or now - self.previewed_at >= PREVIEW_INTERVAL_S):
-            return False
-        self.previewed_at = now
-        return True
-
-
 def log_ids(batch: Sequence[Job]) -> dict[str, list[str]]:
     """What every line of the log about a batch has."""
     return {"job_ids": [job.id for job in batch], "request_ids": [job.request_id for job in batch]}
-
-
-def contact_sheet(pictures: Pixels) -> bytes:
-    """A small PNG of a few pictures, side by side."""
-    columns = min(len(pictures), PREVIEW_COLUMNS)
-    rows = -(-len(pictures) // columns)
-    sheet = Image.new("RGB", (columns * PREVIEW_SIDE, rows * PREVIEW_SIDE))
-    for index, picture in enumerate(pictures):
-        small = Image.fromarray(picture).resize((PREVIEW_SIDE, PREVIEW_SIDE), Image.Resampling.BOX)
-        sheet.paste(small, (index % columns * PREVIEW_SIDE, index // columns * PREVIEW_SIDE))
-    buffer = io.BytesIO()
-    sheet.save(buffer, "PNG", compress_type=FAST_PNG)
-    return buffer.getvalue()

@@ -7,6 +7,7 @@ import io
 import socket
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -22,7 +23,7 @@ from backend_gpu.api import routes
 from backend_gpu.api.openai_images import ALIASES
 from backend_gpu.engine import Drawing
 from backend_gpu.errors import OutOfMemory
-from backend_gpu.jobs import worker
+from backend_gpu.jobs import progress
 from backend_gpu.jobs.job import Job
 from tests.backend_gpu.api.running_service import RunningService, Serve
 from tests.backend_gpu.fake_engine import FakeEngine, picture
@@ -144,6 +145,7 @@ def test_a_url_gives_the_same_picture_without_the_token(
                 n=2,
                 size=size,
                 output_format=output_format,
+                output_compression=40,
                 response_format=response_format,
                 extra_body={"seed": 3},
             ).data
@@ -257,7 +259,7 @@ def have_come(events: list[Any], count: int) -> bool:
 def test_a_stream_shows_as_many_partial_images_as_wanted(
     serve: Serve, wanted: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker, "TELL_INTERVAL_S", 0.0)
+    monkeypatch.setattr(progress, "TELL_INTERVAL_S", 0.0)
     with serve() as running, client_of(running) as client:
         running.engine.hold()
         events: list[Any] = []
@@ -274,6 +276,7 @@ def test_a_stream_shows_as_many_partial_images_as_wanted(
     assert [event.type for event in partials] == ["image_generation.partial_image"] * wanted
     assert [event.partial_image_index for event in partials] == list(range(wanted))
     assert events[-1].type == "image_generation.completed"
+    assert len({event.b64_json for event in partials}) == wanted
     for event in partials:
         assert (event.output_format, event.background, event.quality) == ("webp", "opaque", "auto")
         with opened(event.b64_json) as image:
@@ -377,7 +380,7 @@ def test_a_wrong_key_is_an_authentication_error(serve: Serve) -> None:
 def test_an_unknown_model_is_not_found(client: OpenAI) -> None:
     with pytest.raises(openai.NotFoundError) as raised:
         client.models.retrieve("midjourney")
-    assert raised.value.code == "not_found"
+    assert raised.value.code == "model_not_found"
 
 
 def test_a_used_up_quota_is_a_rate_limit_error(serve: Serve) -> None:
@@ -493,6 +496,20 @@ def test_a_retry_with_another_body_or_another_user_is_a_new_job(serve: Serve) ->
         post(running, 1, user="taro")
         assert len(jobs_of(running)) == 2
         assert running.service.store.count("succeeded") == 3
+
+
+def test_a_retry_of_a_try_that_was_refused_is_a_new_job(serve: Serve) -> None:
+    with serve(max_jobs_per_owner=1) as running, ThreadPoolExecutor() as threads:
+        running.engine.hold()
+        first = threads.submit(post, running, 0)
+        running.engine.wait_for_step()
+        assert post(running, 0).status_code == 429
+        running.engine.release()
+        drawn = {first.result().json()["data"][0]["b64_json"]}
+        drawn.add(post(running, 1).json()["data"][0]["b64_json"])
+        assert len(drawn) == len(jobs_of(running)) == 2
+        assert post(running, 1).json()["data"][0]["b64_json"] in drawn  # this one's first try made a job
+        assert len(jobs_of(running)) == 2
 
 
 def test_a_retry_after_a_failure_or_a_cancellation_is_a_new_job(serve: Serve) -> None:

@@ -1,11 +1,11 @@
 """The OpenAPI document: complete, true, and with examples that work."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from schemathesis import Case
 from schemathesis.generation import GenerationMode
 from schemathesis.specs.openapi.checks import positive_data_acceptance
@@ -13,6 +13,7 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 from backend_gpu.api.errors import ANSWER_TO
 from backend_gpu.api.schemas import JobDocument
 from backend_gpu.errors import BackendError, CheckpointError, InvalidTransition
+from backend_gpu.jobs.job import OWNER
 from tests.backend_gpu.api.running_service import RunningService, running_service
 
 TOKEN = "s3cret-token"
@@ -154,6 +155,11 @@ def test_every_call_is_in_the_document(document: dict[str, Any]) -> None:
     assert sorted(name for name, _ in operations(document)) == OPERATIONS
 
 
+def is_good_list(name: str, query: Mapping[str, Any]) -> bool:
+    """Whether a request meant to be refused asks rightly for a list: an unknown parameter may be called `owner` too."""
+    return name == "GET /v1/jobs" and bool(OWNER.fullmatch(str(query.get("owner")))) and "limit" not in query
+
+
 @pytest.mark.parametrize(
     ("name", "mode"),
     [(name, GenerationMode.POSITIVE) for name in OPERATIONS]
@@ -166,6 +172,7 @@ def test_every_answer_is_as_documented(api: Any, name: str, mode: GenerationMode
     @given(case=api[path][method].as_strategy(generation_mode=mode))
     @settings(max_examples=20, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
     def call(case: Case[Any]) -> None:
+        assume(mode is GenerationMode.POSITIVE or not is_good_list(name, case.query))
         case.call_and_validate(headers={"Authorization": f"Bearer {TOKEN}"}, excluded_checks=excluded)
 
     call()

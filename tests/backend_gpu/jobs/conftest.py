@@ -97,6 +97,10 @@ class Queue:
         wait_until(lambda: self.store.get(job.id).status in wanted)
         return self.store.get(job.id)
 
+    def eta_s(self, job: Job) -> float | None:
+        """Expected seconds until a job has succeeded."""
+        return self.worker.eta_s(self.store.get(job.id), self.worker.places().get(job.id))
+
     def run(self, **fields: Any) -> Job:
         """Submit a job and wait for its end."""
         return self.wait_for(self.submit(**fields))

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from backend_gpu.jobs.batches import NEWEST_SHARE, Timings, choose_batch, chunk_sizes, plan_batches
+from backend_gpu.jobs.batches import NEWEST_SHARE, Place, Timings, choose_batch, chunk_sizes, places_of, plan_batches
 from backend_gpu.jobs.job import Job
 from tests.backend_gpu.jobs.conftest import a_request
 
@@ -134,21 +134,37 @@ def test_small_changes_are_told_when_they_have_added_up() -> None:
 
 
 def test_a_batch_takes_its_steps_and_its_finish() -> None:
-    timings = Timings({("base", 1): 0.1, ("upsample", 1): 0.5, ("finish", 1): 0.2})
+    timings = Timings({("base", 2): 0.1, ("upsample", 1): 0.5, ("finish", 1): 0.2})
     request = a_request(steps=20, upsample_steps=4)
-    assert timings.of_batch(request, 1, max_pictures=8) == pytest.approx(20 * 0.1 + 4 * 0.5 + 0.2)
+    assert timings.of_batch([request], max_pictures=8) == pytest.approx(20 * 0.1 + 4 * 0.5 + 0.2)
     small = a_request(steps=20, upsample_steps=4, upscale=False)
-    assert timings.of_batch(small, 1, max_pictures=8) == pytest.approx(20 * 0.1 + 0.2)
+    assert timings.of_batch([small], max_pictures=8) == pytest.approx(20 * 0.1 + 0.2)
+
+
+def test_without_guidance_the_base_model_reads_half_as_much() -> None:
+    timings = Timings({("base", 1): 0.1, ("base", 2): 0.2, ("base", 4): 0.4})
+    plain, guided = (a_request(steps=10, upscale=False, guidance_scale=scale) for scale in (1, 3))
+    assert timings.of_batch([plain], max_pictures=8) == pytest.approx(10 * 0.1)
+    assert timings.of_batch([guided], max_pictures=8) == pytest.approx(10 * 0.2)
+    assert timings.of_batch([plain, guided], max_pictures=8) == pytest.approx(10 * 0.4)
 
 
 def test_a_batch_takes_as_long_as_its_chunks() -> None:
-    timings = Timings({("base", 1): 0.1, ("base", 4): 0.2, ("upsample", 1): 0.5, ("upsample", 4): 0.6})
-    request = a_request(steps=20, upsample_steps=4)
+    timings = Timings({("base", 2): 0.1, ("base", 8): 0.2, ("upsample", 1): 0.5, ("upsample", 4): 0.6})
+    requests = [a_request(steps=20, upsample_steps=4, n=n) for n in (5, 4)]
     full, rest = 20 * 0.2 + 4 * 0.6, 20 * 0.1 + 4 * 0.5
-    assert timings.of_batch(request, 9, max_pictures=4) == pytest.approx(2 * full + rest)
+    assert timings.of_batch(requests, max_pictures=4) == pytest.approx(2 * full + rest)
 
 
 def test_a_stage_that_was_never_measured_leaves_a_batch_unknown_if_it_is_needed() -> None:
     timings = Timings({("base", 1): 0.1})
-    assert timings.of_batch(a_request(), 1, max_pictures=8) is None
-    assert timings.of_batch(a_request(upscale=False), 1, max_pictures=8) is not None
+    assert timings.of_batch([a_request()], max_pictures=8) is None
+    assert timings.of_batch([a_request(upscale=False)], max_pictures=8) is not None
+
+
+def test_a_place_tells_when_its_batch_ends_as_far_as_that_is_known() -> None:
+    timings = Timings({("base", 2): 1.0, ("base", 4): 1.5, ("finish", 1): 0.0})
+    waiting = [job("a", steps=2, upscale=False), job("b", steps=4, upscale=False), job("c", steps=2, upscale=False)]
+    assert places_of(waiting, timings, max_pictures=8) == {"a": Place(1, 3.0), "b": Place(2, 7.0), "c": Place(3, 3.0)}
+    unknown = [*waiting[:2], job("d"), job("e", steps=7)]
+    assert [place.ends_s for place in places_of(unknown, timings, 8).values()] == [2.0, 6.0, None, None]

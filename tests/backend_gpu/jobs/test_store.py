@@ -548,6 +548,22 @@ def test_a_disk_error_in_the_middle_of_a_change_undoes_it(store: JobStore) -> No
     assert store.get(job.id).attempts == 1
 
 
+def test_a_job_whose_writing_was_never_undone_is_not_drawn(store: JobStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk_error = ExitStack()
+
+    def fail_from_here(_: object) -> Job:
+        disk_error.enter_context(unreadable(store))
+        raise OSError("the disk fails")
+
+    monkeypatch.setattr("backend_gpu.jobs.store.read_job", fail_from_here)
+    with disk_error, pytest.raises(StorageUnavailable):
+        add(store)
+    monkeypatch.undo()
+    assert len(store.waiting()) == 1  # SQLite still has it, as nothing could take it back
+    assert store.claim(everything) == []
+    assert store.waiting() == ()
+
+
 def test_a_closed_store_says_so(store: JobStore) -> None:
     store.close()
     with pytest.raises(StorageUnavailable):

@@ -443,7 +443,7 @@ def test_a_service_that_loads_can_be_stopped(make_queue: MakeQueue) -> None:
         return queue.engine
 
     queue.start(open_engine)
-    queue.worker.stop(grace_s=0.0)
+    queue.worker.stop(grace_s=10 * WAIT_S)  # nothing runs that could use it
     loaded.set()
     assert queue.worker._thread is not None
     queue.worker._thread.join(WAIT_S)
@@ -582,6 +582,35 @@ def test_a_disk_error_does_not_cut_off_a_running_batch(queue: Queue) -> None:
     assert sizes(queue) == [1]
 
 
+def test_a_mistake_of_ours_does_not_end_the_worker(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        failed = threading.Event()
+
+        def fail(_: object) -> list[Job]:
+            failed.set()
+            raise TypeError("a mistake")
+
+        patch.setattr(queue.store, "claim", fail)
+        queue.worker.notify()
+        assert failed.wait(WAIT_S)
+    assert queue.run().status == "succeeded"
+
+
+def test_waiting_for_the_disk_is_not_learned_as_time_to_finish(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+    queue.engine.step_s = lambda _stage, _pictures: 0.5
+    keep = queue.pictures.keep
+
+    def refuse_once(*_: object) -> None:
+        monkeypatch.setattr(queue.pictures, "keep", keep)
+        queue.clock.advance(600)
+        raise StorageUnavailable("full")
+
+    monkeypatch.setattr(queue.pictures, "keep", refuse_once)
+    queue.run()
+    assert (queue.worker.seconds_per_picture() or 0.0) < 60
+    assert queue.metric("kotoe_stage_seconds_count", stage="finish") == 0
+
+
 def test_a_worker_whose_disk_fails_between_batches_goes_on_when_it_is_back(queue: Queue) -> None:
     with unreadable(queue.store):
         queue.worker.notify()
@@ -714,7 +743,7 @@ def test_after_ten_jobs_it_is_known_how_long_the_next_ones_take(
     other = queue.submit(owner="fred", steps=30)
     queue.engine.allow(12)
     asked_at = queue.clock.now
-    expected = {job.id: queue.worker.eta_s(queue.store.get(job.id)) for job in (running, *load, other)}
+    expected = {job.id: queue.eta_s(job) for job in (running, *load, other)}
     queue.engine.release()
     for job in (running, *load, other):
         ended = queue.wait_for(job)
@@ -738,7 +767,7 @@ def test_after_ten_small_jobs_it_is_known_how_long_larger_ones_take(
     ]
     queue.engine.allow(3)
     asked_at = queue.clock.now
-    expected = {job.id: queue.worker.eta_s(queue.store.get(job.id)) for job in (running, *load)}
+    expected = {job.id: queue.eta_s(job) for job in (running, *load)}
     queue.engine.release()
     for job in (running, *load):
         ended = queue.wait_for(job)
@@ -750,13 +779,13 @@ def test_nothing_is_promised_before_anything_was_measured(queue: Queue) -> None:
     running = queue.submit_held()
     waiting = queue.submit(steps=7)
     for job in (running, waiting):
-        assert queue.worker.eta_s(queue.store.get(job.id)) is None
+        assert queue.eta_s(job) is None
     assert queue.worker.seconds_per_picture() is None
 
 
 def test_a_job_that_has_ended_has_nothing_to_wait_for(queue: Queue) -> None:
     job = queue.run()
-    assert queue.worker.eta_s(job) is None
+    assert queue.eta_s(job) is None
 
 
 def test_measured_times_are_known_after_a_restart(make_queue: MakeQueue) -> None:

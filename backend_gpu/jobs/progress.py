@@ -1,0 +1,143 @@
+"""What a batch tells while the engine draws it: progress, previews, measured times; and how it is ended before."""
+
+import io
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from PIL import Image
+
+from backend_gpu.engine import Pixels, StepReport
+from backend_gpu.gallery import FAST_PNG
+from backend_gpu.jobs.batches import Timings, base_rows
+from backend_gpu.jobs.feed import Feed
+from backend_gpu.jobs.job import Job, JobRequest, Live, Progress
+from backend_gpu.metrics import Metrics
+
+PREVIEWS = 5  # of a job before its last step, at least, where it has as many steps
+PREVIEW_INTERVAL_S = 1.0  # slow steps show more
+TELL_INTERVAL_S = 0.05  # quick steps are told together with those that follow
+PREVIEW_SIDE = 64  # pixels of each picture in a preview
+PREVIEW_COLUMNS = 4
+
+
+class BatchEnded(Exception):
+    """Nobody waits for this batch any more: all its jobs are cancelled, or the service stops."""
+
+
+@dataclass
+class RunningBatch:
+    """The batch that the engine has now."""
+
+    jobs: list[Job]
+    cancelled: set[str]  # ids; others may come to it at any time
+    expected_s: float | None
+    done_s: float = 0.0  # of the expected seconds, so many are over
+    fraction: float = 0.0  # told so far; it never shrinks, whatever is measured meanwhile
+    live: dict[str, Live] = field(default_factory=dict)  # by job
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chunk:
+    """The part of a batch that one call of the engine draws."""
+
+    batch: RunningBatch
+    start: int  # of its pictures in the batch
+    size: int
+    total: int  # pictures of the batch
+
+    def rows_of(self, job: Job) -> range:
+        """Which pictures of this chunk are the job's."""
+        first = -self.start
+        for other in self.batch.jobs:
+            if other.id == job.id:
+                break
+            first += other.request.n
+        return range(max(0, first), max(0, min(self.size, first + job.request.n)))
+
+    def base_rows(self) -> int:
+        """Rows of the base model's passes."""
+        return base_rows(self.size, [job.request for job in self.batch.jobs if self.rows_of(job)])
+
+
+class StepObserver:
+    """Watches one call of the engine: ends it when nobody waits, keeps progress, previews and times."""
+
+    def __init__(
+        self,
+        chunk: Chunk,
+        timings: Timings,
+        feed: Feed,
+        metrics: Metrics,
+        aborting: threading.Event,
+        clock: Callable[[], float],
+    ) -> None:
+        self.chunk, self.timings, self.feed, self.metrics = chunk, timings, feed, metrics
+        self.aborting, self.clock = aborting, clock
+        self.base_rows = chunk.base_rows()
+        self.ticked_at = self.stage_started_at = self.previewed_at = self.told_at = clock()
+
+    def __call__(self, report: StepReport) -> None:
+        """Take note of a step.
+
+        Raises:
+            BatchEnded: nobody waits any more, or the service stops.
+        """
+        batch = self.chunk.batch
+        now = self.clock()
+        self._note_time(report, now)
+        running = [job for job in batch.jobs if job.id not in batch.cancelled]
+        if not running or self.aborting.is_set():
+            raise BatchEnded
+        request = running[0].request
+        share = self.timings.share_done(
+            request, self.chunk.size, self.base_rows, report.stage, report.step / report.total_steps
+        )
+        batch.fraction = max(batch.fraction, (self.chunk.start + self.chunk.size * share) / self.chunk.total)
+        if batch.expected_s is not None:
+            batch.done_s = batch.fraction * batch.expected_s
+        progress = Progress(
+            stage=report.stage, step=report.step, total_steps=report.total_steps, fraction=batch.fraction
+        )
+        x_start = report.x_start() if self._shows_preview(request, report, now) else None
+        for job in running:
+            rows = self.chunk.rows_of(job)
+            preview = batch.live[job.id].preview if job.id in batch.live else None
+            if x_start is not None and rows:
+                preview = contact_sheet(x_start[rows.start : rows.stop])
+            batch.live[job.id] = Live(progress=progress, preview=preview)
+        if x_start is not None or now - self.told_at >= TELL_INTERVAL_S:
+            self.told_at = now
+            self.feed.publish(*(job.id for job in running))
+
+    def _note_time(self, report: StepReport, now: float) -> None:
+        self.metrics.step_seconds.labels(report.stage).observe(now - self.ticked_at)
+        self.ticked_at = now
+        if report.step == report.total_steps:
+            seconds, self.stage_started_at = now - self.stage_started_at, now
+            self.metrics.stage_seconds.labels(report.stage).observe(seconds)
+            size = self.base_rows if report.stage == "base" else self.chunk.size
+            self.timings.note(report.stage, size, seconds / report.total_steps)
+
+    def _shows_preview(self, request: JobRequest, report: StepReport, now: float) -> bool:
+        """Whether this step is worth a picture; the last one is not, as the finished ones follow at once."""
+        step = report.step + request.steps * (report.stage == "upsample")
+        total_steps = request.steps + request.upsample_steps * request.upscale
+        is_turn = step % max(1, (total_steps - 1) // PREVIEWS) == 0
+        if step == total_steps or not (is_turn or now - self.previewed_at >= PREVIEW_INTERVAL_S):
+            return False
+        self.previewed_at = now
+        return True
+
+
+def contact_sheet(pictures: Pixels) -> bytes:
+    """A small PNG of a few pictures, side by side."""
+    columns = min(len(pictures), PREVIEW_COLUMNS)
+    rows = -(-len(pictures) // columns)
+    sheet = Image.new("RGB", (columns * PREVIEW_SIDE, rows * PREVIEW_SIDE))
+    for index, picture in enumerate(pictures):
+        small = Image.fromarray(picture).resize((PREVIEW_SIDE, PREVIEW_SIDE), Image.Resampling.BOX)
+        sheet.paste(small, (index % columns * PREVIEW_SIDE, index // columns * PREVIEW_SIDE))
+    buffer = io.BytesIO()
+    sheet.save(buffer, "PNG", compress_type=FAST_PNG)
+    return buffer.getvalue()

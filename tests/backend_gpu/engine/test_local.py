@@ -1,0 +1,34 @@
+"""The engine of this process; what it draws is tested with the pipeline and the mini model."""
+
+import pytest
+import torch
+
+from backend_gpu.engine import Drawing, EngineInfo, Settings
+from backend_gpu.engine.local import LocalEngine
+from backend_gpu.errors import OutOfMemory
+from backend_gpu.glide.pipeline import Pipeline
+
+DRAWING = Drawing(prompt="a dog", seed=0, guidance_scale=2.5)
+SETTINGS = Settings(sampler="ddim", steps=1, upsample_steps=1, upscale=False)
+
+
+@pytest.fixture
+def engine(monkeypatch: pytest.MonkeyPatch) -> LocalEngine:
+    """An engine whose pipeline asks for what the test says."""
+    info = EngineInfo(
+        model="m", model_hash="0", device="cpu", steps=1, upsample_steps=1, sampler="ddim", guidance_scale=1
+    )
+    monkeypatch.setattr(Pipeline, "__init__", lambda _: None)
+    return LocalEngine(Pipeline(), info)  # type: ignore[call-arg]  # it never computes
+
+
+def test_memory_that_a_cpu_does_not_have_is_told_as_such(engine: LocalEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Pipeline, "generate", lambda *_: torch.empty(10**15))
+    with pytest.raises(OutOfMemory, match="1 pictures do not fit into the memory of cpu"):
+        engine.generate([DRAWING], SETTINGS, lambda _: None)
+
+
+def test_another_failure_stays_what_it_is(engine: LocalEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Pipeline, "generate", lambda *_: torch.zeros(2) @ torch.zeros(3))
+    with pytest.raises(RuntimeError, match="inconsistent tensor size"):
+        engine.generate([DRAWING], SETTINGS, lambda _: None)
