@@ -41,7 +41,7 @@ MIXES: dict[Form, Mix] = {
     "pair": Mix(0, 0, 0, 1),
 }
 SEED = 7
-DRAWS = 8000  # scenes drawn to choose a form's trials from
+DRAWS = 30_000  # scenes drawn to choose a form's trials from; with some hundred concepts fewer leave some out
 ENOUGH_HELD_OUT = 24  # different captions; a form with fewer is tried on all its captions
 BATCH_SIZE = 32
 COLOURLESS = ("black", "white", "gray")  # backgrounds on which "black and white" may change nothing
@@ -195,13 +195,14 @@ class Judge:
 
 
 def evaluate(vocabulary: Vocabulary, classifier: CropClassifier, paint: Painter, per_form: int) -> Scores:
-    """Try every form on that many pictures; shows its progress."""
+    """Try every form on that many pictures, and every concept at least once; shows its progress."""
     judge = Judge(vocabulary, classifier)
-    trials = {form: choose_trials(vocabulary, form, per_form) for form in GATES}
+    number = dict.fromkeys(GATES, per_form) | {"one": max(per_form, len(vocabulary.concepts))}
+    trials = {form: choose_trials(vocabulary, form, number[form]) for form in GATES}
     verdicts: list[Verdict] = []
-    with tqdm(total=per_form * len(GATES), desc="evaluation", unit="picture") as progress:
+    with tqdm(total=sum(number.values()), desc="evaluation", unit="picture") as progress:
         for form in GATES:
-            for start in range(0, per_form, BATCH_SIZE):
+            for start in range(0, number[form], BATCH_SIZE):
                 batch = trials[form][start : start + BATCH_SIZE]
                 for trial, picture in zip(batch, paint(batch), strict=True):
                     verdicts += judge.judge(trial, picture)

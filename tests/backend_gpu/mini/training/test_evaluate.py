@@ -198,6 +198,12 @@ def test_a_painter_that_leaves_out_all_objects_passes_only_what_the_ground_shows
         assert scores.forms[form].right < 0.15, form
 
 
+def test_every_concept_is_tried_however_few_pictures_are_wanted(classifier: CropClassifier) -> None:
+    scores = evaluate(VOCABULARY, classifier, lambda trials: np.zeros((len(trials), 64, 64, 3), np.uint8), 1)
+    assert set(scores.concepts) == set(NAMES)
+    assert scores.forms["pair"].n == 1
+
+
 def test_a_painter_of_noise_passes_nothing(classifier: CropClassifier) -> None:
     generator = np.random.default_rng(0)
 
