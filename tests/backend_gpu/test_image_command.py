@@ -156,7 +156,7 @@ def test_english_that_the_model_was_not_trained_on_is_told(tmp_path: Path) -> No
 def test_more_tokens_than_the_model_reads_are_told_with_both_numbers(tmp_path: Path) -> None:
     long = "an apple and " * 10 + "a cat"
     result = run_image(APPLE | {"source": long, "english": long}, f"--out={tmp_path / 'a.png'}")
-    assert_refused_last_line(result, "32 tokens", "at most 20")
+    assert_refused_last_line(result, "32 tokens", "at most 24")
 
 
 def assert_refused_last_line(result: subprocess.CompletedProcess[str], *parts: str) -> None:

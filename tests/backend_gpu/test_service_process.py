@@ -132,7 +132,7 @@ def test_the_same_seed_gives_the_same_bytes_after_a_restart(story: Story) -> Non
 def test_more_tokens_than_the_mini_model_reads_are_told_with_both_numbers(story: Story) -> None:
     error = story.too_long.json()["error"]
     assert (story.too_long.status_code, error["code"]) == (400, "invalid_prompt")
-    assert "32 tokens, at most 20" in error["message"]
+    assert "32 tokens, at most 24" in error["message"]
 
 
 def test_sigterm_ends_the_service_with_0(story: Story) -> None:
