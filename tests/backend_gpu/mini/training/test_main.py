@@ -87,7 +87,7 @@ def test_the_evaluation_goes_into_a_file_and_the_card(made: Commands, tmp_path: 
     )
     assert report["weights"] == {"steps": 1, "pictures_seen": 2, "minutes": 0, "held_out": True}
     assert set(report["scores"]["forms"]) == set(evaluate.GATES)
-    assert report["scores"]["forms"]["one"]["n"] == 6
+    assert report["scores"]["forms"]["one"]["n"] == len(TRAINED) + 2 + 2  # with those on colours and in scenes
     assert report["scores"]["forms_that_pass"] == []  # after one step it draws mist
     text = copied.read_text(encoding="utf-8")
     assert "- Base model: 1 steps, 2 pictures, 0 min." in text
