@@ -377,9 +377,9 @@ class Worker:
             known = {}
         return Timings(known, functools.partial(self._write_timing, timed))
 
-    def _write_timing(self, timed: str, stage: str, pictures: int, seconds: float) -> None:
+    def _write_timing(self, timed: str, stage: str, size: int, seconds: float) -> None:
         try:
-            self.store.write_timing(timed, stage, pictures, seconds)
+            self.store.write_timing(timed, stage, size, seconds)
         except StorageUnavailable:
             logger.warning("a measured time was not kept", exc_info=True)
 
