@@ -25,6 +25,7 @@ from backend_gpu.errors import (
     QueueFull,
     RateLimited,
     ServiceStopping,
+    StorageDamaged,
     StorageUnavailable,
 )
 
@@ -74,6 +75,7 @@ ANSWER_TO: Mapping[type[BackendError], Answer] = {
     QueueFull: Answer(429, "rate_limit_error", "queue_full"),
     RateLimited: Answer(429, "rate_limit_error", "rate_limit_exceeded"),
     ServiceStopping: Answer(503, "server_error", "service_stopping"),
+    StorageDamaged: Answer(503, "server_error", "storage_damaged"),
     StorageUnavailable: Answer(503, "server_error", "storage_unavailable"),
     Surprise: Answer(500, "server_error", "internal_error"),
     Unauthorized: Answer(401, "authentication_error", "invalid_api_key"),
@@ -100,6 +102,8 @@ def error_response(error: BackendError) -> JSONResponse:
 
 def errors(*kinds: type[BackendError]) -> dict[int | str, dict[str, Any]]:
     """These errors as the OpenAPI page tells them: by status, what each code means."""
+    if StorageUnavailable in kinds:
+        kinds = (*kinds, StorageDamaged)  # whoever reads the queue may find either
     documented: dict[int | str, dict[str, Any]] = {}
     for status in sorted({ANSWER_TO[kind].status for kind in kinds}):
         told = [(ANSWER_TO[kind], kind.__doc__) for kind in kinds if ANSWER_TO[kind].status == status]

@@ -279,6 +279,6 @@ async def read_health() -> HealthDocument:
 def read_readiness(service: CurrentService) -> HealthDocument:
     """The model is loaded and has drawn a step, and the disk takes jobs and pictures."""
     service.intake.engine()
-    service.worker.check_storage()
+    service.worker.check()
     service.store.check_writable()
     return HealthDocument()

@@ -5,10 +5,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from backend_gpu.glide.config import SamplerName, StageName
-from backend_gpu.jobs.job import MAX_SEED, OWNER, JobStatus
-
-MAX_PICTURES = 8
-MAX_STEPS = 250
+from backend_gpu.jobs.job import MAX_PICTURES, MAX_SEED, MAX_STEPS, OWNER, JobStatus
 
 Prompt = Annotated[
     str,

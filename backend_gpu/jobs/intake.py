@@ -206,7 +206,7 @@ class Intake:
                 f"n is {request.n}, at most {self.quota.pictures} pictures in {self.quota.window_s} s", "n"
             )
         stats = self._limiter.get_window_stats(self._limit, request.owner)
-        wait_s = max(1.0, stats.reset_time - self.store.clock())
+        wait_s = min(max(1.0, stats.reset_time - self.store.clock()), self.quota.window_s)
         return RateLimited(
             f"at most {self.quota.pictures} pictures in {self.quota.window_s} s: {stats.remaining} are left "
             f"and {request.n} were asked for; more are free in {wait_s:.0f} s",
