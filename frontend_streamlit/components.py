@@ -178,13 +178,13 @@ def show_notices(session: Session, clients: Clients, status: Status | None) -> N
             st.warning(texts.nothing_understood)
         elif translation.unknown_words:
             st.warning(texts.unknown_words.format(as_text(texts.comma.join(translation.unknown_words))))
-    english = st.session_state.english.lower()
+    english = st.session_state.english
     if status is not None and english:
         if unknown := status.unknown_words(english):
             st.warning(texts.model_unknown_words.format(texts.comma.join(unknown)))
         for phrase in status.experimental_phrases(english):
             st.warning(texts.experimental.format(name_of(phrase, session, clients)))
-        if status.model == "glide" and PEOPLE & set(english.replace(",", " ").split()):
+        if status.model == "glide" and PEOPLE & set(english.lower().replace(",", " ").split()):
             st.warning(texts.people_warning)
 
 

@@ -59,6 +59,7 @@ class Texts:
     translate_again: str
     undo_translation: str
     model_unknown_words: str
+    left_out: str
     experimental: str
     drawable: str
     drawable_kinds: Mapping[str, str]
@@ -154,6 +155,7 @@ JAPANESE = Texts(
     model_unknown_words=(
         "このモデルが知らない言葉：{}。その部分は絵に出ません。下の「このモデルが描けるもの」から選んでください。"
     ),
+    left_out="このモデルが知らず、絵に出なかった言葉：{}",
     experimental="「{}」は、このモデルがまだうまく描けない描き方です。そのとおりにならないことがあります。",
     drawable="このモデルが描けるもの",
     drawable_kinds={"concept": "もの", "colour": "色", "scene": "場所や時間", "style": "描き方"},
@@ -327,6 +329,7 @@ ENGLISH = Texts(
     model_unknown_words=(
         "Words that this model does not know: {}. They will be missing; choose from what it can draw, below."
     ),
+    left_out="Words that this model does not know and left out: {}",
     experimental='"{}" is something that this model does not draw well yet. It may come out otherwise.',
     drawable="What this model can draw",
     drawable_kinds={"concept": "Things", "colour": "Colours", "scene": "Places and times", "style": "Styles"},

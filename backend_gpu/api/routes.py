@@ -246,6 +246,8 @@ def read_status(service: CurrentService) -> StatusDocument:
         running_jobs=running,
         idle_seconds=0.0 if queued or running else worker.idle_s(),
         vocabulary=list(info.vocabulary) if info else [],
+        word_pattern=info.word_pattern if info else "",
+        function_words=list(info.function_words) if info else [],
         experimental=list(info.experimental) if info else [],
         untrained=list(info.untrained) if info else [],
         seconds_per_picture=worker.seconds_per_picture(),

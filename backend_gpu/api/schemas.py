@@ -156,6 +156,7 @@ class JobDocument(Model):
                     "eta_seconds": 0.8,
                     "progress": {"stage": "base", "step": 10, "total_steps": 20, "fraction": 0.4},
                     "preview": "data:image/png;base64,…",
+                    "unknown_words": [],
                     "images": [],
                     "error": None,
                 }
@@ -175,6 +176,9 @@ class JobDocument(Model):
     ]
     progress: Annotated[ProgressDocument | None, Field(description="null unless running")]
     preview: Annotated[str | None, Field(description="data URL of a small PNG of x_start while running")]
+    unknown_words: Annotated[
+        list[str], Field(description="words of both prompts that the model does not know and leaves out")
+    ]
     images: Annotated[list[ImageLink], Field(description="the pictures; empty until it has succeeded")]
     error: Annotated[ErrorInfo | None, Field(description="why the job failed")]
 
@@ -198,6 +202,16 @@ class StatusDocument(Model):
     idle_seconds: Annotated[float, Field(description="since work was done last; 0 while there is some")]
     vocabulary: Annotated[
         list[str], Field(description="every word that the model knows; empty if it reads any English")
+    ]
+    word_pattern: Annotated[
+        str,
+        Field(
+            description="regular expression of a word, in a prompt as NFKC and lower case without characters that "
+            "nobody sees (Unicode's format characters and variation selectors); empty if the model reads any English"
+        ),
+    ]
+    function_words: Annotated[
+        list[str], Field(description="words that say nothing about what to draw; they are never unknown")
     ]
     experimental: Annotated[list[str], Field(description="phrases of those words that it does not draw well")]
     untrained: Annotated[list[str], Field(description="names whose words it knows, of things that it never saw")]

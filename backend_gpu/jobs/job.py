@@ -170,6 +170,7 @@ class Job:
     error: JobError | None = None
     is_delivered: bool = False  # whether its pictures are in the gallery
     request_id: str = ""  # of the HTTP request that submitted it
+    unknown_words: tuple[str, ...] = ()  # of its prompts, which the model leaves out
     unreadable: str = ""  # why `request` is a stand-in for one that can't be read; such a job is never drawn
 
     @property

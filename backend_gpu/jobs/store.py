@@ -79,6 +79,7 @@ INSERT INTO owners SELECT owner, row_number() OVER (ORDER BY served_at) FROM own
 DROP TABLE owners_by_time;
 ALTER TABLE jobs ADD COLUMN counted_at REAL NOT NULL DEFAULT 0;
 UPDATE jobs SET counted_at = created_at;
+ALTER TABLE jobs ADD COLUMN unknown_words TEXT NOT NULL DEFAULT '[]';
 """,
 )
 OLDEST_SQLITE = (3, 35)  # the first that knows RETURNING
@@ -177,6 +178,7 @@ class JobStore:
         idempotency_key: str | None = None,
         fingerprint: str = "",
         request_id: str = "",
+        unknown_words: Sequence[str] = (),
     ) -> tuple[Job, bool]:
         """Accept a job, on disk when this returns; or find the one that the same key has made.
 
@@ -185,6 +187,7 @@ class JobStore:
             idempotency_key: names this submission; unique over all owners, so it should contain theirs.
             fingerprint: what the key was used for; the same key with another is refused.
             request_id: of the HTTP request, for the log.
+            unknown_words: of its prompts, which the model leaves out.
 
         Returns: the job, and whether it is new.
 
@@ -199,7 +202,7 @@ class JobStore:
             self._check_caps(sql, request.owner, retry_after_s)
             row = sql.execute(
                 "INSERT INTO jobs (id, owner, request, batch_key, pictures, created_at, counted_at, idempotency_key,"
-                " fingerprint, request_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING *",
+                " fingerprint, request_id, unknown_words) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING *",
                 (
                     new_job_id(),
                     request.owner,
@@ -211,6 +214,7 @@ class JobStore:
                     idempotency_key,
                     fingerprint,
                     request_id,
+                    json.dumps(unknown_words, ensure_ascii=False),
                 ),
             ).fetchone()
             return read_job(row), True
@@ -578,8 +582,18 @@ def read_job(row: sqlite3.Row) -> Job:
         error=error if status == "failed" else None,
         is_delivered=bool(row["is_delivered"]),
         request_id=row["request_id"],
+        unknown_words=words_in(row["unknown_words"]),
         unreadable=unreadable,
     )
+
+
+def words_in(text: str) -> tuple[str, ...]:
+    """Words that a column holds; none if it holds anything else."""
+    try:
+        words = json.loads(text)
+    except (ValueError, TypeError):
+        return ()
+    return tuple(map(str, words)) if isinstance(words, list) else ()
 
 
 def time_in(value: object) -> float | None:

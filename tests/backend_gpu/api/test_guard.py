@@ -145,7 +145,9 @@ def test_without_a_token_urls_are_not_signed(shared: RunningService) -> None:
 def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
     """A service with a blocklist."""
     folder = tmp_path_factory.mktemp("strict")
-    (folder / "terms.txt").write_text("# a comment\n\n  Gun \n銃\nblood bath\nc++\n  # another\n", encoding="utf-8")
+    (folder / "terms.txt").write_text(
+        "# a comment\n\n  Gun \n銃\n爆弾\nblood bath\nc++\n  # another\n", encoding="utf-8"
+    )
     with running_service(folder / "data", blocklist=folder / "terms.txt") as running:
         yield running
 
@@ -161,6 +163,13 @@ def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]
         "blood  bath",
         "a blood\nbath",
         "a c++ book",
+        "a gu\u200bn",
+        "a g\u00adu\u2060n",
+        "\ufeffg\u202eu\u200en\u034f",
+        "dog\u200bgun",
+        "blood\u200bbath",
+        "a g\u3164un",
+        "a gu\U000e0020n",
     ],
 )
 @pytest.mark.parametrize("param", ["prompt", "negative_prompt", "source_prompt"])
@@ -176,10 +185,27 @@ def test_a_blocked_term_inside_another_word_is_drawn(strict: RunningService, pro
     assert strict.http.post("/v1/jobs", json={"prompt": prompt}).status_code == 202
 
 
-@pytest.mark.parametrize("source", ["銃", "拳銃を持つ猫", "赤い銃", "gunを持つ猫", "猫とgun"])
+@pytest.mark.parametrize(
+    "source", ["銃", "拳銃を持つ猫", "赤い銃", "gunを持つ猫", "猫とgun", "赤い\u200b銃", "猫とg\u00adun"]
+)
 def test_a_blocked_term_is_refused_anywhere_in_japanese(strict: RunningService, source: str) -> None:
     answer = strict.http.post("/v1/jobs", json={"prompt": "a red cat", "source_prompt": source})
     assert error_of(answer, 400, "content_policy_violation")["param"] == "source_prompt"
+
+
+@pytest.mark.parametrize(
+    "unseen", ["\u200b", "\u00ad", "\u2060", "\ufeff", "\u200e", "\u202e", "\u034f", "\ufe0f", "\u200d"]
+)
+def test_a_blocked_term_is_refused_whatever_unseen_character_is_in_it(strict: RunningService, unseen: str) -> None:
+    for source in (f"爆{unseen}弾", f"{unseen}爆弾を", f"赤い爆{unseen * 3}弾"):
+        answer = strict.http.post("/v1/jobs", json={"prompt": "a red cat", "source_prompt": source})
+        assert error_of(answer, 400, "content_policy_violation")["param"] == "source_prompt"
+
+
+def test_a_term_of_unseen_characters_alone_refuses_nothing() -> None:
+    Blocklist(["\u200b", "gun"]).check("a cat", "prompt")
+    with pytest.raises(ContentRefused):
+        Blocklist(["g\u200bun"]).check("a gun", "prompt")
 
 
 def test_the_openai_face_has_the_same_blocklist(strict: RunningService) -> None:

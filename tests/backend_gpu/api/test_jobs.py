@@ -21,7 +21,7 @@ from tests.backend_gpu.waiting import wait_until
 UNKNOWN_ID = "0" * 32
 JOB_FIELDS = {
     *("id", "status", "request", "created_at", "started_at", "finished_at", "position", "eta_seconds"),
-    *("progress", "preview", "images", "error"),
+    *("progress", "preview", "images", "error", "unknown_words"),
 }
 REQUEST = {
     "prompt": "a red apple",
@@ -67,6 +67,17 @@ def test_a_submission_is_accepted_with_the_whole_job_document(shared: RunningSer
     assert job["request"] == REQUEST | {"model": "kotoe-mini"}
     assert len(job["id"]) == 32
     assert abs(job["created_at"] - time.time()) < 60
+
+
+def test_a_job_names_the_words_that_the_model_does_not_know_after_a_restart_too(serve: Serve) -> None:
+    engine = FakeEngine()
+    engine.unknown_words = ["want", "café", "hat"]
+    with serve(engine=engine) as running:
+        job = running.submit(prompt="I want a café", negative_prompt="want hat")
+        assert job["unknown_words"] == ["want", "café", "hat"]
+        assert running.submit(prompt="a red apple")["unknown_words"] == []
+    with serve() as running:
+        assert running.job(job["id"])["unknown_words"] == ["want", "café", "hat"]
 
 
 def test_what_the_caller_leaves_open_is_the_models_choice(shared: RunningService) -> None:
