@@ -85,8 +85,13 @@ ANSWER_TO: Mapping[type[BackendError], Answer] = {
 def error_document(error: BackendError) -> ErrorDocument:
     """The body that tells an error."""
     answer = ANSWER_TO[type(error)]
-    param = error.param if isinstance(error, InvalidRequest) else None
-    return ErrorDocument(error=ErrorInfo(message=str(error), type=answer.type, param=param, code=answer.code))
+    param = writable(error.param) if isinstance(error, InvalidRequest) else None
+    return ErrorDocument(error=ErrorInfo(message=writable(str(error)), type=answer.type, param=param, code=answer.code))
+
+
+def writable(text: str) -> str:
+    """A text as UTF-8 can hold it: half a surrogate pair, perhaps in a field's name, is escaped."""
+    return text.encode(errors="backslashreplace").decode()
 
 
 def error_response(error: BackendError) -> JSONResponse:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Header, Path, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
 from sse_starlette import ServerSentEvent
 
 from backend_gpu.api.documents import fingerprint_of, job_request
@@ -25,7 +25,9 @@ from backend_gpu.api.schemas import (
     GuidanceScale,
     JobSubmission,
     NegativePrompt,
+    Number,
     Prompt,
+    RequestBody,
     Seed,
     SourcePrompt,
     Steps,
@@ -78,7 +80,7 @@ Quality = Literal["auto", "low", "medium", "standard", "high", "hd", "xhigh", "m
 routes = APIRouter(prefix="/v1", dependencies=[Depends(check_token)], tags=["OpenAI Images"])
 
 
-class ImageGeneration(BaseModel):
+class ImageGeneration(RequestBody):
     """What OpenAI's clients send; fields of theirs that mean nothing here are ignored."""
 
     model_config = ConfigDict(
@@ -99,9 +101,13 @@ class ImageGeneration(BaseModel):
     quality: Annotated[Quality | None, Field(description="scales the model's own number of steps")] = None
     response_format: Annotated[Literal["url", "b64_json"] | None, Field(description="b64_json if absent")] = None
     output_format: Annotated[ImageFormat | None, Field(description="png if absent; each holds how it was made")] = None
-    output_compression: Annotated[int | None, Field(ge=0, le=100, description="quality of webp and jpeg")] = None
-    stream: Annotated[bool | None, Field(description="Server-Sent Events instead of one answer")] = None
-    partial_images: Annotated[int | None, Field(ge=0, le=3, description="previews in the stream")] = None
+    output_compression: Annotated[
+        Annotated[int, Number, Field(ge=0, le=100)] | None, Field(description="quality of webp and jpeg")
+    ] = None
+    stream: Annotated[StrictBool | None, Field(description="Server-Sent Events instead of one answer")] = None
+    partial_images: Annotated[
+        Annotated[int, Number, Field(ge=0, le=3)] | None, Field(description="previews in the stream")
+    ] = None
     user: Annotated[str | None, Field(max_length=512, description="whose job it is; kept as a hash")] = None
     safety_identifier: Annotated[str | None, Field(max_length=512, description="like user")] = None
     seed: Seed = None

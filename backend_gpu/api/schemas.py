@@ -2,29 +2,52 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, field_validator
+from pydantic_core import PydanticCustomError
 
 from backend_gpu.glide.config import SamplerName, StageName
 from backend_gpu.jobs.job import MAX_PICTURES, MAX_SEED, MAX_STEPS, OWNER, JobStatus
+from backend_gpu.plain_text import without_controls
 
+RANDOM_SEED = -1  # as people who know other programs write it
+
+
+def number(value: object) -> object:
+    """Refuse what pydantic would take for a number although JSON has numbers of its own: texts, true and false."""
+    if isinstance(value, bool | str):
+        raise PydanticCustomError("number_type", "Input should be a number")
+    return value
+
+
+def one_seed(seed: int | None) -> int | None:
+    """A seed, or None for a random one."""
+    return None if seed == RANDOM_SEED else seed
+
+
+Number = BeforeValidator(number)
+Text = AfterValidator(without_controls)
 Prompt = Annotated[
     str,
+    Text,
     Field(min_length=1, max_length=1000, description="English text of what to draw", examples=["a red apple"]),
 ]
-NegativePrompt = Annotated[str, Field(max_length=1000, description="English text of what to stay away from")]
-SourcePrompt = Annotated[str, Field(max_length=1000, description="what the user typed, kept inside the picture")]
-Translator = Annotated[str, Field(max_length=64, description="what translated source_prompt")]
-Count = Annotated[int, Field(ge=1, le=MAX_PICTURES, description="number of pictures")]
-Seed = Annotated[int | None, Field(ge=0, le=MAX_SEED, description="random if absent; picture i uses seed + i")]
+NegativePrompt = Annotated[str, Text, Field(max_length=1000, description="English text of what to stay away from")]
+SourcePrompt = Annotated[str, Text, Field(max_length=1000, description="what the user typed, kept inside the picture")]
+Translator = Annotated[str, Text, Field(max_length=64, description="what translated source_prompt")]
+Count = Annotated[int, Number, Field(ge=1, le=MAX_PICTURES, description="number of pictures")]
+Seed = Annotated[
+    Annotated[int, Number, Field(ge=RANDOM_SEED, le=MAX_SEED)] | None,
+    AfterValidator(one_seed),
+    Field(description="random if absent, null or -1; picture i uses seed + i"),
+]
 GuidanceScale = Annotated[
-    float | None, Field(ge=1, le=20, description="1 is no guidance; the model's own choice if absent")
+    Annotated[float, Number, Field(ge=1, le=20)] | None,
+    Field(description="1 is no guidance; the model's own choice if absent"),
 ]
-Steps = Annotated[
-    int | None, Field(ge=1, le=MAX_STEPS, description="denoising steps at 64x64; the model's choice if absent")
-]
+StepCount = Annotated[int, Number, Field(ge=1, le=MAX_STEPS)]
+Steps = Annotated[StepCount | None, Field(description="denoising steps at 64x64; the model's choice if absent")]
 UpsampleSteps = Annotated[
-    int | None,
-    Field(ge=1, le=MAX_STEPS, description="denoising steps from 64x64 to 256x256; the model's choice if absent"),
+    StepCount | None, Field(description="denoising steps from 64x64 to 256x256; the model's choice if absent")
 ]
 Owner = Annotated[
     str, Field(pattern=f"^{OWNER.pattern}$", description="whose job it is: an opaque name, one safe path segment")
@@ -37,7 +60,25 @@ class Model(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class JobSubmission(Model):
+class RequestBody(BaseModel):
+    """Base of what callers send: texts are Unicode, so that they can be written down."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def is_unicode(cls, value: object) -> object:
+        r"""Refuse half a surrogate pair, which JSON can write ("\ud800") and UTF-8 can't."""
+        if isinstance(value, str) and not value.isascii():
+            try:
+                value.encode()
+            except UnicodeEncodeError as error:
+                half = value[error.start]
+                raise PydanticCustomError(
+                    "lone_surrogate", f"Input should be Unicode text, without half a character (U+{ord(half):04X})"
+                ) from error
+        return value
+
+
+class JobSubmission(Model, RequestBody):
     """What to draw."""
 
     model_config = ConfigDict(
@@ -67,7 +108,7 @@ class JobSubmission(Model):
     steps: Steps = None
     upsample_steps: UpsampleSteps = None
     sampler: Annotated[SamplerName | None, Field(description="the model's choice if absent")] = None
-    upscale: Annotated[bool, Field(description="false: 64x64 pictures, without the upsampler")] = True
+    upscale: Annotated[StrictBool, Field(description="false: 64x64 pictures, without the upsampler")] = True
     owner: Owner = "anonymous"
     model: Annotated[
         str | None, Field(max_length=64, description="refused where another draws; no matter which if absent")

@@ -356,7 +356,7 @@ def test_a_refusal_of_a_stream_raises_like_any_other(client: OpenAI) -> None:
         ({"output_compression": 101}, "output_compression", "invalid_value"),
         ({"stream": True, "partial_images": 4}, "partial_images", "invalid_value"),
         ({"quality": "best"}, "quality", "invalid_value"),
-        ({"extra_body": {"seed": -1}}, "seed", "invalid_value"),
+        ({"extra_body": {"seed": -2}}, "seed", "invalid_value"),
         ({"extra_body": {"sampler": "euler"}}, "sampler", "invalid_value"),
     ],
 )
