@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -9,6 +10,8 @@ from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, SecretSt
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 ModelName = Literal["mini", "glide"]
+# What a model is called to callers and in pictures, before it is loaded too
+MODEL_IDS: Mapping[ModelName, str] = {"mini": "kotoe-mini", "glide": "glide"}
 
 
 def sendable(token: SecretStr) -> SecretStr:

@@ -52,6 +52,7 @@ from backend_gpu.glide.config import SamplerName
 from backend_gpu.jobs.intake import Claim
 from backend_gpu.jobs.job import Job
 from backend_gpu.service import Service
+from backend_gpu.settings import MODEL_IDS
 
 logger = logging.getLogger(__name__)
 
@@ -372,5 +373,4 @@ async def read_model(
 
 def model_names(service: Service) -> tuple[str, ...]:
     """The names that `model` may have."""
-    own = service.worker.engine.info.model if service.worker.engine else f"kotoe-{service.settings.model}"
-    return (own, *ALIASES)
+    return (MODEL_IDS[service.settings.model], *ALIASES)

@@ -9,7 +9,7 @@ import torch
 from backend_gpu.engine import Drawing, EngineInfo, OnStep, Pixels, Settings, StepReport
 from backend_gpu.errors import BackendError, InvalidRequest, OutOfMemory
 from backend_gpu.glide.acceleration import accelerate, best_dtype
-from backend_gpu.glide.checkpoint import open_published, read_metadata
+from backend_gpu.glide.checkpoint import open_published, published_in_use, read_metadata
 from backend_gpu.glide.pipeline import Picture, Pipeline, Progress, Sampling, to_uint8
 from backend_gpu.glide.tokenizer import BytePairTokenizer
 from backend_gpu.mini.model import (
@@ -24,7 +24,7 @@ from backend_gpu.mini.model import (
 )
 from backend_gpu.mini.vocabulary import CONCEPTS, load_vocabulary
 from backend_gpu.mini.words import FUNCTION_WORDS, WORD_PATTERN, PromptWords, words_of
-from backend_gpu.settings import ModelName
+from backend_gpu.settings import MODEL_IDS, ModelName
 
 
 class LocalEngine:
@@ -111,7 +111,7 @@ def open_engine(name: ModelName, device_wish: str, checkpoints: Path, mini_dir: 
         weights = mini_dir / "weights" if mini_dir else WEIGHTS
         pipeline = open_mini(weights)
         files = (weights / "base.safetensors", weights / "upsampler.safetensors")
-        model, model_hash = "kotoe-mini", sha256(path.read_bytes() for path in files)
+        model_hash = sha256(path.read_bytes() for path in files)
         steps, upsample_steps, guidance_scale = STEPS, UPSAMPLE_STEPS, GUIDANCE_SCALE
         known, experimental = known_words(weights), tuple(experimental_phrases(weights))
         vocabulary = load_vocabulary(mini_dir / CONCEPTS.name if mini_dir else CONCEPTS)
@@ -125,13 +125,13 @@ def open_engine(name: ModelName, device_wish: str, checkpoints: Path, mini_dir: 
             open_published("upsample", checkpoints, dtype),
             BytePairTokenizer(),
         )
-        model, model_hash = "glide", published_hash(checkpoints)
+        model_hash = published_hash(checkpoints, dtype)
         steps, upsample_steps, guidance_scale = 20, 10, 3.0
         known, experimental, untrained, words = [], (), (), None
     for unet in (pipeline.base, pipeline.upsampler):
         accelerate(unet.to(device))
     info = EngineInfo(
-        model=model,
+        model=MODEL_IDS[name],
         model_hash=model_hash,
         device=str(device),
         steps=steps,
@@ -156,9 +156,9 @@ def choose_device(wish: str) -> torch.device:
     return torch.device(wish)
 
 
-def published_hash(folder: Path) -> str:
-    """Identifies the published checkpoints in use."""
-    files = sorted(path for kind in ("base", "upsample") for path in folder.glob(f"{kind}.*.safetensors"))
+def published_hash(folder: Path, dtype: torch.dtype) -> str:
+    """Identifies the two published checkpoints in use: the same in every precision that they were converted to."""
+    files = (published_in_use("base", folder, dtype), published_in_use("upsample", folder, dtype))
     return sha256(read_metadata(path)["source_sha256"].encode() for path in files)
 
 

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Literal
 
 import httpx
@@ -25,6 +26,7 @@ from backend_gpu.engine import Drawing
 from backend_gpu.errors import OutOfMemory
 from backend_gpu.jobs import progress
 from backend_gpu.jobs.job import Job
+from backend_gpu.settings import MODEL_IDS, ModelName
 from tests.backend_gpu.api.running_service import RunningService, Serve
 from tests.backend_gpu.fake_engine import FakeEngine, picture
 from tests.backend_gpu.waiting import wait_until
@@ -225,16 +227,25 @@ def test_every_name_of_the_model_draws(client: OpenAI, model: str) -> None:
     assert client.images.generate(prompt=PROMPT, model=model).data
 
 
-def test_models_are_listed_while_they_load(serve: Serve) -> None:
+@pytest.mark.parametrize(("name", "model_id"), [("mini", "kotoe-mini"), ("glide", "glide")])
+def test_a_model_has_one_name_before_and_after_it_is_loaded(serve: Serve, name: ModelName, model_id: str) -> None:
     may_load = threading.Event()
+
+    engine = FakeEngine()
+    engine.info = replace(FakeEngine.info, model=MODEL_IDS[name])
 
     def slow_engine() -> FakeEngine:
         may_load.wait()
-        return FakeEngine()
+        return engine
 
-    with serve(open_engine=slow_engine) as running, client_of(running) as client:
-        assert next(iter(client.models.list())).id == "kotoe-mini"
-        may_load.set()
+    with serve(model=name, open_engine=slow_engine) as running, client_of(running) as client:
+        for is_loaded in (False, True):
+            assert next(iter(client.models.list())).id == model_id
+            assert client.models.retrieve(model_id).id == model_id
+            if not is_loaded:
+                may_load.set()
+                wait_until(lambda: running.service.worker.is_ready)
+        assert client.images.generate(prompt=PROMPT, model=model_id).data
 
 
 def streamed(client: OpenAI, **fields: Any) -> list[ImageGenStreamEvent]:
