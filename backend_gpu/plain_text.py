@@ -12,14 +12,13 @@ UNSEEN = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0") | {
 CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")  # all but tab and line ends
 
 
-def plain(text: str, unseen: str = "") -> str:
-    """A text in lower case, one width for every character (NFKC), and without characters that nobody sees.
+def visible(text: str, unseen: str = "") -> str:
+    """A text with one width for every character (NFKC), and without characters that nobody sees.
 
     Args:
         unseen: stands for each of those.
     """
-    seen = "".join(unseen if is_unseen(character) else character for character in text)
-    return unicodedata.normalize("NFKC", seen).casefold()
+    return unicodedata.normalize("NFKC", "".join(unseen if is_unseen(character) else character for character in text))
 
 
 def is_unseen(character: str) -> bool:

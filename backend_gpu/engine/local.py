@@ -24,6 +24,7 @@ from backend_gpu.mini.model import (
 )
 from backend_gpu.mini.vocabulary import CONCEPTS, load_vocabulary
 from backend_gpu.mini.words import FUNCTION_WORDS, WORD_PATTERN, PromptWords, words_of
+from backend_gpu.plain_text import visible
 from backend_gpu.settings import MODEL_IDS, ModelName
 
 
@@ -54,7 +55,7 @@ class LocalEngine:
         return unknown
 
     def _readable(self, prompt: str) -> str:
-        return self.words.readable(prompt) if self.words else prompt
+        return self.words.readable(prompt) if self.words else visible(prompt)
 
     def generate(self, drawings: Sequence[Drawing], settings: Settings, on_step: OnStep) -> Pixels:
         """See Engine."""

@@ -18,7 +18,7 @@ from backend_gpu.errors import BackendError, ContentRefused, InvalidRequest, Mod
 from backend_gpu.jobs.job import Job, JobRequest
 from backend_gpu.jobs.store import JobStore
 from backend_gpu.jobs.worker import Worker
-from backend_gpu.plain_text import plain
+from backend_gpu.plain_text import visible
 
 # Kana, kanji (々 and 〇 among them), half-width kana
 JAPANESE_CHARACTERS = "\u3005-\u3007\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
@@ -73,7 +73,7 @@ def folded(text: str, unseen: str = "") -> str:
     Args:
         unseen: stands for each of those: nothing (bo_mb), or a space (a_bomb).
     """
-    return " ".join(plain(text, unseen).split())
+    return " ".join(visible(text, unseen).casefold().split())
 
 
 @dataclass(frozen=True, kw_only=True)

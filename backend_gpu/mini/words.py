@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 
 from backend_gpu.mini.vocabulary import Vocabulary
-from backend_gpu.plain_text import plain
+from backend_gpu.plain_text import visible
 
 # In lower-case NFKC text without unseen characters: letters and digits with hyphens inside, a comma, or pictographs.
 # What follows an apostrophe belongs to the word before, but for a possessive s.
@@ -76,7 +76,7 @@ class PromptWords:
 
 def words_of(text: str) -> list[str]:
     """The words of a text, known or not."""
-    return re.findall(WORD_PATTERN, plain(text))
+    return re.findall(WORD_PATTERN, visible(text).casefold())
 
 
 def any_of(phrases: Iterable[str]) -> str:

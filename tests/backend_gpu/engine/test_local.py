@@ -1,5 +1,6 @@
 """The engine of this process; what it draws is tested with the pipeline and the mini model."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from backend_gpu.engine import Drawing, EngineInfo, Settings
 from backend_gpu.engine.local import LocalEngine, published_hash
 from backend_gpu.errors import OutOfMemory
 from backend_gpu.glide.checkpoint import write_weights
-from backend_gpu.glide.pipeline import Pipeline
+from backend_gpu.glide.pipeline import Picture, Pipeline
 
 DRAWING = Drawing(prompt="a dog", seed=0, guidance_scale=2.5)
 SETTINGS = Settings(sampler="ddim", steps=1, upsample_steps=1, upscale=False)
@@ -22,6 +23,14 @@ def engine() -> LocalEngine:
         model="m", model_hash="0", device="cpu", steps=1, upsample_steps=1, sampler="ddim", guidance_scale=1
     )
     return LocalEngine(Pipeline.__new__(Pipeline), info)
+
+
+def test_a_model_of_any_english_reads_what_the_eye_does(engine: LocalEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Picture] = []
+    monkeypatch.setattr(Pipeline, "generate", lambda _self, pictures, *_: read.extend(pictures))
+    drawing = replace(DRAWING, prompt="Ａ red ap\u00adple", negative_prompt="ｄｏｇ\u200b")
+    engine.generate([drawing], SETTINGS, lambda _: None)
+    assert [(picture.prompt, picture.negative_prompt) for picture in read] == [("A red apple", "dog")]
 
 
 def test_memory_that_a_cpu_does_not_have_is_told_as_such(engine: LocalEngine, monkeypatch: pytest.MonkeyPatch) -> None:
