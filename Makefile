@@ -19,6 +19,9 @@ override MINUTES := $(value MINUTES)
 override FOLDER := $(value FOLDER)
 export PROMPT OUT SEED N MODEL CONCEPTS FONT MINUTES FOLDER
 
+# Recipes run modules of this folder, which Python would not look into.
+unexport PYTHONSAFEPATH
+
 ifeq ($(PYTHON),$(VENV)/bin/python)
 RUNTIME := $(VENV)/installed
 DEV := $(VENV)/installed-dev
@@ -36,7 +39,7 @@ run: $(RUNTIME) ## backend and page on this machine, until Ctrl-C [FRONTEND_PORT
 	@$(PYTHON) -m frontend_streamlit --with-backend
 
 image: image-arguments $(RUNTIME) ## one picture: PROMPT="…" OUT=apple.png [SEED=1] [N=1] [MODEL=mini]
-	@translation="$$($(PYTHON) -m frontend_streamlit.translation -- "$$PROMPT")" || exit $$?; \
+	@translation="$$(PYTHONUTF8=1 $(PYTHON) -m frontend_streamlit.translation -- "$$PROMPT")" || exit $$?; \
 	printf '%s\n' "$$translation" | $(PYTHON) -m backend_gpu image --out="$$OUT" \
 	  $${SEED:+--seed="$$SEED"} $${N:+--n="$$N"} $${MODEL:+--model="$$MODEL"}
 
