@@ -19,8 +19,10 @@ override MINUTES := $(value MINUTES)
 override FOLDER := $(value FOLDER)
 export PROMPT OUT SEED N MODEL CONCEPTS FONT MINUTES FOLDER
 
-# Recipes run modules of this folder, which Python would not look into.
+# Recipes run modules of this folder, which Python would not look into; and torch takes only paths that are UTF-8,
+# whatever the locale says.
 unexport PYTHONSAFEPATH
+export PYTHONUTF8 := 1
 
 ifeq ($(PYTHON),$(VENV)/bin/python)
 RUNTIME := $(VENV)/installed
@@ -39,7 +41,7 @@ run: $(RUNTIME) ## backend and page on this machine, until Ctrl-C [FRONTEND_PORT
 	@$(PYTHON) -m frontend_streamlit --with-backend
 
 image: image-arguments $(RUNTIME) ## one picture: PROMPT="…" OUT=apple.png [SEED=1] [N=1] [MODEL=mini]
-	@translation="$$(PYTHONUTF8=1 $(PYTHON) -m frontend_streamlit.translation -- "$$PROMPT")" || exit $$?; \
+	@translation="$$($(PYTHON) -m frontend_streamlit.translation -- "$$PROMPT")" || exit $$?; \
 	printf '%s\n' "$$translation" | $(PYTHON) -m backend_gpu image --out="$$OUT" \
 	  $${SEED:+--seed="$$SEED"} $${N:+--n="$$N"} $${MODEL:+--model="$$MODEL"}
 
@@ -93,6 +95,9 @@ destroy: ## remove it, pictures included: PROJECT=… [REGION=…] [YES=1] [WAIT
 
 mini-train: $(RUNTIME) ## a mini model of your own: [CONCEPTS=my.tsv] [FONT=my.ttf] [MINUTES=60] [FOLDER=out/mini]
 	@set -e; folder="$${FOLDER:-out/mini}"; minutes="$${MINUTES:-60}"; \
+	case "$$minutes" in [!1-9]*|*[!0-9]*) echo "MINUTES is $$minutes: must be a whole number from 1" >&2; exit 2;; esac; \
+	echo "First the base model for $$minutes min, then the upsampler for $$((minutes / 3 + 1)); Ctrl-C stops, and the same"; \
+	echo "command goes on from there."; \
 	train() { $(PYTHON) -m backend_gpu.mini.training "$$@" --folder="$$folder" \
 	  $${CONCEPTS:+--concepts="$$CONCEPTS"} $${FONT:+--font="$$FONT"}; }; \
 	train train base --minutes="$$minutes" $${CONCEPTS:+--start-from=backend_gpu/mini/weights}; \

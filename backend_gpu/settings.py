@@ -1,8 +1,11 @@
 """Settings of the backend, from the environment (`BACKEND_…`)."""
 
+import codecs
 import ipaddress
+import locale
 import os
 import re
+import sys
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -54,6 +57,17 @@ def let_waiting_threads_sleep() -> None:
     on two idle ones 0.46 to 0.58 s against 0.37 s. A laptop also draws the page, so the worse case counts.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+
+def output_encoding() -> str | None:
+    """The locale's encoding where UTF-8 mode (PYTHONUTF8=1, which we want for file names) hides it; None: leave it.
+
+    The C locale says nothing of the terminal.
+    """
+    encoding = locale.getencoding()
+    if not sys.flags.utf8_mode or "PYTHONIOENCODING" in os.environ or codecs.lookup(encoding).name == "ascii":
+        return None
+    return encoding
 
 
 Host = Annotated[str, AfterValidator(bare_host)]

@@ -121,7 +121,8 @@ def main() -> int:
     for stop in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         if stop is not signal.SIGHUP or signal.getsignal(stop) is not signal.SIG_IGN:  # as nohup has it
             signal.signal(stop, lambda *_: stopped.set())
-    return run(parts, environment_with(defaults), stopped)
+    utf8_paths = {"PYTHONUTF8": "1"}  # torch takes no others, whatever the locale says
+    return run(parts, environment_with(defaults) | utf8_paths, stopped)
 
 
 def page(settings: Settings) -> Part:

@@ -1,8 +1,11 @@
 """Settings of the page, from the environment (`FRONTEND_…`)."""
 
+import codecs
 import ipaddress
+import locale
 import os
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
@@ -130,6 +133,17 @@ class BackendSettings(BaseSettings):
 def environment_with(defaults: Mapping[str, str]) -> dict[str, str]:
     """The environment for other processes, with values for what is not set in it."""
     return {**defaults, **{name: value for name, value in os.environ.items() if value or name not in defaults}}
+
+
+def output_encoding() -> str | None:
+    """The locale's encoding where UTF-8 mode (PYTHONUTF8=1, which we want for file names) hides it; None: leave it.
+
+    The C locale says nothing of the terminal.
+    """
+    encoding = locale.getencoding()
+    if not sys.flags.utf8_mode or "PYTHONIOENCODING" in os.environ or codecs.lookup(encoding).name == "ascii":
+        return None
+    return encoding
 
 
 def first_mistake(error: ValidationError) -> str:
