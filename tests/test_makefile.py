@@ -1,5 +1,6 @@
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,8 @@ TRANSLATION = '{"source": "りんご", "english": "an apple", "translator": "off
 STUB = f"""#!/bin/sh
 here="$(dirname "$0")"
 case "$2" in
+frontend_streamlit)
+    env > "$here/environment" ;;
 frontend_streamlit.translation)
     printf '%s\\0' "$@" > "$here/translator_arguments"
     [ ! -e "$here/translator_fails" ] || {{ echo 'no known word' >&2; exit 2; }}
@@ -37,6 +40,9 @@ frontend_streamlit.translation)
 backend_gpu)
     printf '%s\\0' "$@" > "$here/backend_arguments"
     cat > "$here/backend_input" ;;
+backend_gpu.mini.training)
+    echo "$3 $4" >> "$here/trained"
+    [ ! -e "$here/training_stops" ] || exit 130 ;;
 esac
 """
 
@@ -122,3 +128,42 @@ def test_image_stops_with_2_where_the_translation_fails(stub: Path) -> None:
     assert done.returncode == 2
     assert done.stderr.splitlines()[0] == "no known word"
     assert not (stub.parent / "backend_arguments").exists()
+
+
+def test_recipes_find_the_modules_beside_them_and_take_file_names_as_utf_8(stub: Path) -> None:
+    done = make("run", f"PYTHON={stub}", PYTHONSAFEPATH="1", PYTHONUTF8="0")
+    assert done.returncode == 0, done.stderr
+    environment = (stub.parent / "environment").read_text(encoding="utf-8").splitlines()
+    assert "PYTHONUTF8=1" in environment
+    assert not [line for line in environment if line.startswith("PYTHONSAFEPATH=")]
+
+
+def test_a_picture_is_made_where_python_looks_for_no_modules_beside_it(tmp_path: Path) -> None:
+    out = tmp_path / "りんご 1.png"
+    locale = {"PYTHONIOENCODING": "latin-1", "PYTHONSAFEPATH": "1"}
+    done = make("image", f"PYTHON={sys.executable}", "PROMPT=赤いりんご", f"OUT={out}", "SEED=1", **locale)
+    assert done.returncode == 0, done.stderr
+    assert r"'\u8d64\u3044\u308a\u3093\u3054' \u2192 'a red apple'" in done.stdout
+    assert out.exists()
+
+
+def test_both_networks_are_trained_and_then_exported(stub: Path) -> None:
+    done = make("mini-train", f"PYTHON={stub}", "MINUTES=30", FOLDER="", CONCEPTS="")
+    assert done.returncode == 0, done.stderr
+    assert "First the base model for 30 min, then the upsampler for 11;" in done.stdout
+    trained = (stub.parent / "trained").read_text(encoding="utf-8")
+    assert trained == "train base\ntrain upsampler\nexport --folder=out/mini\n"
+
+
+def test_training_that_is_stopped_goes_on_to_nothing_else(stub: Path) -> None:
+    (stub.parent / "training_stops").touch()
+    assert make("mini-train", f"PYTHON={stub}").returncode == 2
+    assert (stub.parent / "trained").read_text(encoding="utf-8") == "train base\n"
+
+
+@pytest.mark.parametrize("minutes", ["0", "-1", "1.5", "1h", "08"])
+def test_minutes_that_are_none_are_told_before_anything_is_trained(stub: Path, minutes: str) -> None:
+    done = make("mini-train", f"PYTHON={stub}", f"MINUTES={minutes}")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[0] == f"MINUTES is {minutes}: must be a whole number from 1"
+    assert not (stub.parent / "trained").exists()

@@ -16,7 +16,7 @@ from typing import get_args
 
 import torch
 
-from backend_gpu.errors import BackendError
+from backend_gpu.errors import BackendError, InvalidRequest
 from backend_gpu.glide.checkpoint import read_metadata
 from backend_gpu.glide.config import SamplerName
 from backend_gpu.glide.pipeline import Sampling
@@ -136,6 +136,8 @@ def start_training(options: argparse.Namespace) -> None:
     is_base = options.network == "base"
     plan = train.BASE_PLAN if is_base else train.UPSAMPLER_PLAN
     if options.minutes is not None:
+        if not options.minutes > 0:
+            raise InvalidRequest(f"minutes is {options.minutes:g}, must be more than 0")
         plan = replace(plan, minutes=options.minutes)
     torch.manual_seed(plan.seed)
     network = UNet(train.base_config(len(words)) if is_base else train.UPSAMPLER_CONFIG).to(device)

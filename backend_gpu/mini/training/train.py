@@ -342,6 +342,8 @@ def train_until_done(training: Training, batches: Batches, device: torch.device)
     saved_at = ticked_at = time.monotonic()
     progress = Progress("base model (1 of 2)" if config.text else "upsampler (2 of 2)", plan.minutes, ticked_at)
     tell(begun(progress.name, training))
+    if training.minutes >= plan.minutes:
+        return
     while training.minutes < plan.minutes and not training.is_stopped:
         t = draw_timesteps(plan, generator)
         alpha_bar = table[t][:, None, None, None].to(device)
