@@ -11,7 +11,7 @@ import stat
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
@@ -263,8 +263,8 @@ def read_translation(text: bytes) -> Translation:
     try:
         told = json.loads(text)
         json.dumps(told, ensure_ascii=False).encode()  # half a character, as JSON may escape it, is no text
-        translation = Translation(**{field.name: told[field.name] for field in fields(Translation)})
-    except (ValueError, TypeError, KeyError) as error:
+        translation = Translation(**told)
+    except (ValueError, TypeError) as error:
         raise InvalidRequest(
             "stdin is not a translation: it must be JSON as frontend_streamlit.translation prints"
         ) from error
