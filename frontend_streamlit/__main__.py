@@ -42,11 +42,11 @@ class Part:
     command: list[str]
     url: str
     ready_path: str
-    is_ready: bool = False
-    process: subprocess.Popen[bytes] | None = None
-    _was_ready: bool = False
-    _started_at: list[float] = field(default_factory=list)  # lately
-    _due_at: float = 0.0
+    is_ready: bool = field(default=False, init=False)
+    process: subprocess.Popen[bytes] | None = field(default=None, init=False)
+    _was_ready: bool = field(default=False, init=False)
+    _started_at: list[float] = field(default_factory=list, init=False)  # lately
+    _due_at: float = field(default=0.0, init=False)
 
     def look_after(self, environment: Mapping[str, str]) -> None:
         """Start it if that is due, see whether it is ready, and what to do if it has ended.

@@ -1,4 +1,5 @@
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -61,11 +62,29 @@ NASTY_PROMPTS = {
 
 
 def make(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run make as a user would: the make that runs these tests leaves no traces in the environment."""
-    dropped = {"MAKEFLAGS", "MAKEOVERRIDES", "MAKELEVEL", "MFLAGS", "PROMPT", "OUT", "SEED", "N", "MODEL"}
+    """Run make as a user would."""
+    done = make_bytes(*arguments, **environment)
+    return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+def make_bytes(*arguments: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
+    """Likewise; the make that runs these tests leaves no traces in the environment."""
+    dropped = {
+        "MAKEFLAGS",
+        "MAKEOVERRIDES",
+        "MAKELEVEL",
+        "MFLAGS",
+        "PROMPT",
+        "OUT",
+        "SEED",
+        "N",
+        "MODEL",
+        "MINUTES",
+        "FOLDER",
+    }
     kept = {name: value for name, value in os.environ.items() if name not in dropped}
     return subprocess.run(
-        ["make", *arguments], cwd=ROOT, env=kept | environment, capture_output=True, text=True, check=False, timeout=60
+        ["make", *arguments], cwd=ROOT, env=kept | environment, capture_output=True, check=False, timeout=120
     )
 
 
@@ -144,6 +163,28 @@ def test_a_picture_is_made_where_python_looks_for_no_modules_beside_it(tmp_path:
     done = make("image", f"PYTHON={sys.executable}", "PROMPT=赤いりんご", f"OUT={out}", "SEED=1", **locale)
     assert done.returncode == 0, done.stderr
     assert r"'\u8d64\u3044\u308a\u3093\u3054' \u2192 'a red apple'" in done.stdout
+    assert out.exists()
+
+
+@pytest.mark.parametrize(
+    ("language", "encoding", "told"),
+    [
+        ("en_US", "ISO-8859-1", r"'\u8d64\u3044\u308a\u3093\u3054' \u2192 'a red apple'"),
+        ("ja_JP", "EUC-JP", "'赤いりんご' → 'a red apple'"),
+    ],
+)
+def test_file_names_are_utf_8_and_the_output_is_as_the_locale_says(
+    tmp_path: Path, language: str, encoding: str, told: str
+) -> None:
+    name = f"{language}.{encoding}"
+    command = ["localedef", "-i", language, "-f", encoding, "--no-archive", str(tmp_path / name)]
+    if shutil.which("localedef") is None or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip(f"the locale {name} can't be made here")
+    out = tmp_path / "りんご.png"
+    locale = {"LOCPATH": str(tmp_path), "LC_ALL": name}
+    done = make_bytes("image", f"PYTHON={sys.executable}", "PROMPT=赤いりんご", f"OUT={out}", "SEED=1", **locale)
+    assert done.returncode == 0, done.stderr
+    assert told in done.stdout.decode(encoding)
     assert out.exists()
 
 
