@@ -136,7 +136,7 @@ def test_a_backend_that_is_killed_comes_back_and_draws_what_it_had_taken(tmp_pat
         assert [job.status_code for job in jobs] == [202] * 3
         os.kill(backend, signal.SIGKILL)
         wait_for(lambda: "the backend is ready again" in log.read_text(encoding="utf-8"))
-        wait_for(lambda: all(job_status(url, job.json()["id"]) == "succeeded" for job in jobs))
+        wait_for(lambda: all(job_status(url, job.json()["id"]) == "succeeded" for job in jobs), timeout_s=300)
         assert "the backend was killed (signal 9): it is started again in 1 s" in log.read_text(encoding="utf-8")
         assert process.poll() is None
         assert is_alive(page)
