@@ -360,11 +360,12 @@ def train_until_done(training: Training, batches: Batches, device: torch.device)
             output = training.network(torch.cat([x_t, *conditions], dim=1), t.to(device), text)
         loss = x_start_loss(output, x_start, alpha_bar)
         training.update(loss)
+        loss_told = loss.item()  # waits for the device: before the clock is read
 
         now = time.monotonic()
         training.minutes += (now - ticked_at) / 60
         ticked_at = now
-        progress.step(training.minutes, training.steps * plan.batch_size, loss.item(), now)
+        progress.step(training.minutes, training.steps * plan.batch_size, loss_told, now)
         if now - saved_at > SAVE_INTERVAL_S:
             training.save()
             saved_at = now
