@@ -90,7 +90,7 @@ def write_picture(path: Path, png: bytes, temporary: Path | None = None) -> None
     Raises:
         BackendError: there is no such folder, or it can't be written to.
     """
-    temporary = temporary or path.with_name(f".{path.name}.{uuid4().hex}.new")
+    temporary = temporary or path.with_name(f".{uuid4().hex}.new")  # not longer than names may be
     try:
         with temporary.open("wb") as file:
             file.write(png)
@@ -162,7 +162,7 @@ class Gallery:
         return self.root.startswith("gs://")
 
     def _folder(self, owner: str) -> Path:
-        return Path(self.root).expanduser() / owner
+        return Path(self.root) / owner
 
     def _open_bucket(self) -> "AbstractFileSystem":
         bucket = self._bucket

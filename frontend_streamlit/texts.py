@@ -247,7 +247,8 @@ JAPANESE = Texts(
     gpu_wake_again="もう一度起こす",
     errors={
         backend.BackendUnavailable: (
-            "描画サービスに接続できません。書いた言葉も、頼んだ絵もなくなりません。少し待ってください。"
+            "描画サービスがいま応答していません。もどりしだい、このページはひとりでに続きます。受け付けた絵はなくならず、"
+            "そのあと描かれます。新しく描くときは、もどってから「描く」を押してください。"
         ),
         backend.BackendBroken: (
             "描画サービスの中で問題が起きました。もう一度ためし、続くようなら管理者に知らせてください。"
@@ -420,7 +421,10 @@ ENGLISH = Texts(
     gpu_failed="The GPU machine's start failed half-way. Wake it again, or tell the operator.",
     gpu_wake_again="Wake it again",
     errors={
-        backend.BackendUnavailable: "The drawing service can't be reached. Nothing is lost: wait a little.",
+        backend.BackendUnavailable: (
+            "The drawing service does not answer just now. This page goes on by itself as soon as it does, and draws "
+            'what was accepted; for something new, press "Draw" then.'
+        ),
         backend.BackendBroken: "Something went wrong inside the drawing service. Try again, or tell the operator.",
         backend.BackendRefusesToken: "This page's token does not fit the drawing service. Tell the operator.",
         backend.ModelLoading: 'The model is being loaded. Wait a minute and press "Draw" again.',

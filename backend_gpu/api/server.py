@@ -44,12 +44,16 @@ def listen(host: str, port: int) -> socket.socket:
     Raises:
         InvalidRequest: it can't be had.
     """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        listener = socket.create_server((host, port), family=family, backlog=2048)
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (OSError, UnicodeError) as error:
+        raise InvalidRequest(f"BACKEND_HOST is {host!r}: there is no such address or host name") from error
+    family, _, _, _, address = min(found, key=lambda entry: entry[0] is not socket.AF_INET)  # IPv4 if it has both
+    try:
+        listener = socket.create_server(address, family=family, backlog=2048)
     except OSError as error:
         raise InvalidRequest(
-            f"can't listen on {host}:{port} ({error.strerror}): free it, or set BACKEND_PORT"
+            f"can't listen on {host}:{port} ({error.strerror}): free it, or set BACKEND_HOST and BACKEND_PORT"
         ) from error
     # Connections inherit it; asyncio sets it for none that come from a listener made so, and every answer would wait
     # 40 ms for its first half to be acknowledged

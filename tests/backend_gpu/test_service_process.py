@@ -2,6 +2,7 @@
 
 import io
 import json
+import socket
 import subprocess
 import threading
 from dataclasses import dataclass, field
@@ -177,6 +178,38 @@ def test_a_port_that_is_taken_is_told(story: Story) -> None:
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.0.1", "kotoe.example"])
 def test_an_address_that_others_reach_needs_a_token(host: str, tmp_path: Path) -> None:
     assert_refused(run_backend(host=host, port=0, data_dir=tmp_path), "BACKEND_HOST", host, "BACKEND_TOKEN")
+
+
+@pytest.mark.parametrize(
+    ("host", "told"),
+    [
+        ("nowhere.invalid", "BACKEND_HOST is 'nowhere.invalid': there is no such address or host name"),
+        ("127.0.0.1:80", "BACKEND_HOST is '127.0.0.1:80': there is no such address or host name"),
+        ("192.0.2.77", "can't listen on 192.0.2.77:0"),
+    ],
+)
+def test_an_address_that_is_none_of_this_machine_is_told(host: str, told: str, tmp_path: Path) -> None:
+    assert_refused(run_backend(host=host, port=0, token="s3cret", data_dir=tmp_path), told)
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [("LOCALHOST", "http://127.0.0.1:"), ("127.0.0.2", "http://127.0.0.2:"), ("[::1]", "http://[::1]:")],
+)
+def test_loopback_has_many_names_and_needs_no_token(host: str, address: str, tmp_path: Path) -> None:
+    if "::1" in host and not has_ipv6():
+        pytest.skip("this machine has no IPv6")
+    with ServiceProcess(tmp_path / "data", host=host) as service:
+        assert service.url.startswith(address)
+        assert service.http.get("/healthz").status_code == 200
+
+
+def has_ipv6() -> bool:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
 
 
 @pytest.mark.parametrize(
