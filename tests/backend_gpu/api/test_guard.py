@@ -267,7 +267,7 @@ def test_user_text_stays_out_of_file_names_and_cannot_break_the_record(serve: Se
     with serve(gallery=str(tmp_path / "gallery")) as running:
         job = running.wait_for(running.submit(prompt=nasty, source_prompt=nasty, negative_prompt=nasty)["id"])
         wait_until(lambda: running.service.store.get(job["id"]).is_delivered)
-        assert job["request"]["prompt"] == nasty
+        assert job["request"]["prompt"] == nasty.replace("\x00", " ")
         (path,) = (tmp_path / "gallery").rglob("*.png")
     assert re.fullmatch(r"\d{8}T\d{6}_[0-9a-f]{32}_0\.png", path.name)
     assert path.parent == tmp_path / "gallery" / "anonymous"
