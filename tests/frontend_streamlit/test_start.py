@@ -126,6 +126,7 @@ def test_a_launcher_that_is_killed_leaves_nothing_behind(tmp_path: Path) -> None
         wait_for(lambda: not [child for child in children if is_alive(child)])
 
 
+@pytest.mark.crash
 def test_a_backend_that_is_killed_comes_back_and_draws_what_it_had_taken(tmp_path: Path) -> None:
     settings = environment(tmp_path)
     url = f"http://127.0.0.1:{settings['BACKEND_PORT']}"
@@ -144,6 +145,7 @@ def test_a_backend_that_is_killed_comes_back_and_draws_what_it_had_taken(tmp_pat
         assert process.wait(60) == 0
 
 
+@pytest.mark.crash
 def test_a_page_that_is_killed_comes_back(tmp_path: Path) -> None:
     settings = environment(tmp_path)
     with started(tmp_path, settings, "--with-backend") as (process, log):
@@ -210,6 +212,7 @@ def test_what_ends_by_itself_is_started_again_if_that_can_help(
     assert told[-1].startswith(f"error: the backend has ended (exit code {code})")
 
 
+@pytest.mark.crash
 def test_nohup_keeps_it_running_when_the_terminal_goes(tmp_path: Path) -> None:
     ignored = ["sh", "-c", "trap '' HUP; exec \"$@\"", "sh", *COMMAND]
     with started(tmp_path, environment(tmp_path), "--with-backend", command=ignored) as (process, log):
@@ -235,8 +238,8 @@ HAS_IPV6 = Path("/proc/net/if_inet6").exists() and "0000000000000000000000000000
     ("page_host", "backend_host", "page_at", "backend_at"),
     [
         pytest.param("::1", "[::1]", "[::1]", "[::1]", marks=pytest.mark.skipif(not HAS_IPV6, reason="no IPv6")),
-        ("127.0.0.2", "127.0.0.3", "127.0.0.2", "127.0.0.3"),
-        ("LOCALHOST", "LocalHost", "localhost", "localhost"),
+        pytest.param("127.0.0.2", "127.0.0.3", "127.0.0.2", "127.0.0.3", marks=pytest.mark.crash),
+        pytest.param("LOCALHOST", "LocalHost", "localhost", "localhost", marks=pytest.mark.crash),
     ],
 )
 def test_checks_address_and_page_use_the_hosts_that_were_set(
@@ -310,8 +313,8 @@ def test_a_host_that_is_none_of_this_machine_is_told_at_once(tmp_path: Path, pre
     "locale",
     [
         {"PYTHONIOENCODING": "latin-1"},
-        {"PYTHONIOENCODING": "ascii:strict"},
-        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        pytest.param({"PYTHONIOENCODING": "ascii:strict"}, marks=pytest.mark.crash),
+        pytest.param({"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, marks=pytest.mark.crash),
     ],
 )
 def test_what_the_locale_lacks_is_escaped(tmp_path: Path, locale: dict[str, str]) -> None:
@@ -322,7 +325,13 @@ def test_what_the_locale_lacks_is_escaped(tmp_path: Path, locale: dict[str, str]
         assert process.wait(60) == 0
 
 
-@pytest.mark.parametrize("closed", [">&-", "<&- >&- 2>&-", "2>&1 | true", ">/dev/full 2>&1"])
+@pytest.mark.parametrize(
+    "closed",
+    [
+        "<&- >&- 2>&-",
+        *(pytest.param(way, marks=pytest.mark.crash) for way in (">&-", "2>&1 | true", ">/dev/full 2>&1")),
+    ],
+)
 def test_streams_that_nobody_reads_stop_nothing(tmp_path: Path, closed: str) -> None:
     settings = environment(tmp_path)
     line = f'echo $$ > "{tmp_path}/id"; exec {shlex.join(COMMAND)} --with-backend'
@@ -337,6 +346,7 @@ def test_streams_that_nobody_reads_stop_nothing(tmp_path: Path, closed: str) -> 
         wait_for(lambda: not [one for one in (process_id, *children) if is_alive(one)])
 
 
+@pytest.mark.crash
 def test_home_folders_are_the_same_for_backend_and_page(tmp_path: Path) -> None:
     home = tmp_path / "ホーム 1"
     home.mkdir()
