@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, SecretSt
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 ModelName = Literal["mini", "glide"]
+HOST_AND_PORT = r"(\[[0-9a-f:.]+\]|[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?)(:[0-9]{1,5})?"  # ASCII: others as their xn-- names
 
 
 def sendable(token: SecretStr) -> SecretStr:
@@ -16,6 +17,25 @@ def sendable(token: SecretStr) -> SecretStr:
     if not re.fullmatch("[!-~]*", token.get_secret_value()):
         raise ValueError("a token is ASCII letters, digits and signs, without spaces or line ends")
     return token
+
+
+def web_address(url: str) -> str:
+    """Refuse what callers could not open."""
+    if url and not re.fullmatch(rf"https?://{HOST_AND_PORT}(/[^\s?#]*)?", url, re.IGNORECASE):
+        raise ValueError("an address is http:// or https://, a host, and if need be a port and a path")
+    return url
+
+
+def web_origins(text: str) -> str:
+    """The origins in the spelling that browsers send."""
+    origins = [origin.strip().lower() for origin in text.split(",") if origin.strip()]
+    for origin in origins:
+        if origin != "*" and not re.fullmatch(rf"[a-z][a-z0-9+.-]*://{HOST_AND_PORT}", origin):
+            raise ValueError(
+                f"{origin!r} is no origin: write scheme, host and if need be port, as in https://pictures.example, "
+                "without a path or a slash at the end; or * for all sites"
+            )
+    return ",".join(re.sub("^(http://.*):80$|^(https://.*):443$", r"\1\2", origin) for origin in origins)
 
 
 def let_waiting_threads_sleep() -> None:
@@ -61,8 +81,20 @@ class Settings(BaseSettings):
     grace_s: Annotated[PositiveFloat, Field(description="seconds that a running batch has after SIGTERM")] = 20
     blocklist: Annotated[Path | None, Field(description="file of refused terms, one a line; # starts a comment")] = None
     public_url: Annotated[
-        str, Field(description="address under which callers reach this service, for picture URLs")
+        str,
+        AfterValidator(web_address),
+        Field(description="address under which callers reach this service, for picture URLs"),
     ] = ""
+    cors_origins: Annotated[
+        str,
+        AfterValidator(web_origins),
+        Field(description="sites whose pages may call, as https://a.example with commas, or *; empty: none"),
+    ] = ""
+
+    @property
+    def allowed_origins(self) -> list[str]:
+        """Of the pages of other sites that may call."""
+        return self.cors_origins.split(",") if self.cors_origins else []
 
     @property
     def gallery_root(self) -> str:

@@ -99,7 +99,7 @@ def test_a_body_over_64_kib_is_refused(shared: RunningService, path: str, size: 
 def test_a_body_without_a_length_is_refused_while_it_still_comes(shared: RunningService) -> None:
     host, port = shared.http.base_url.host, shared.http.base_url.port
     with socket.create_connection((host, port or 80), timeout=10) as connection:
-        connection.sendall(b"POST /v1/jobs HTTP/1.1\r\nHost: kotoe\r\nTransfer-Encoding: chunked\r\n\r\n")
+        connection.sendall(b"POST /v1/jobs HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n")
         for _ in range(5):
             connection.sendall(b"4000\r\n" + b" " * 0x4000 + b"\r\n")  # and no end
         assert connection.recv(12) == b"HTTP/1.1 413"
