@@ -47,11 +47,11 @@ Awaited = Literal["head", "body", "idle", "end"]  # of the client: "idle" is the
 def raise_file_limit() -> int:
     """Let the process open as many files as it may; returns how many those are."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = max(soft, MANY_FILES) if hard == resource.RLIM_INFINITY else hard
-    with suppress(OSError, ValueError):
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    if soft != hard:
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (MANY_FILES if hard == resource.RLIM_INFINITY else hard, hard))
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return soft
+    return MANY_FILES if soft == resource.RLIM_INFINITY else soft
 
 
 class Connections(ServerState):
@@ -167,6 +167,13 @@ class Connection(H11Protocol):
         self.peers.waiting.pop(self, None)
         self.due = math.inf
         self.transport.abort()
+
+    def shutdown(self) -> None:
+        """End with what is in work; who was refused is not waited for."""
+        if self.awaited == "end":
+            self.drop()
+        else:
+            super().shutdown()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 # uvicorn's words; h11's say more
         """Answer what is no request."""
