@@ -12,6 +12,7 @@ from backend_gpu.api.connections import KEEP_ALIVE_S, MAX_HEAD_BYTES, Connection
 from backend_gpu.errors import InvalidRequest
 from backend_gpu.service import Service
 
+SEND_BUFFER_BYTES = 128 * 1024  # else the kernel takes megabytes for a client that reads slowly, or never
 STREAMS_GRACE_S = 5  # that open connections have to end after the last batch
 
 
@@ -72,4 +73,5 @@ def listen(host: str, port: int) -> socket.socket:
     # Connections inherit it; asyncio sets it for none that come from a listener made so, and every answer would wait
     # 40 ms for its first half to be acknowledged
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
     return listener
