@@ -1,5 +1,6 @@
 """Connections of clients: what each may take its time for, how many there may be, and what answers no request."""
 
+import asyncio
 import errno
 import logging
 import math
@@ -38,6 +39,7 @@ MAX_CONNECTIONS = 4096
 OWN_FILES = 128  # that the process needs beside connections: database, pictures, weights
 MAX_BACKLOG = 2048
 MANY_FILES = 10_240  # where the hard limit is none: macOS takes no more
+CHECK_INTERVAL_S = 1.0
 TELL_EVERY_S = 60.0
 OUT_OF_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
@@ -75,10 +77,13 @@ class Connections(ServerState):
         else:
             longest_waiting.drop()
 
-    def check(self, now: float) -> None:
-        """Drop all whose clients are late."""
-        for connection in list(self.connections):
-            cast("Connection", connection).check(now)
+    async def watch(self) -> None:
+        """Drop those whose clients are late, for as long as the loop runs."""
+        while True:
+            await asyncio.sleep(CHECK_INTERVAL_S)
+            now = asyncio.get_running_loop().time()
+            for connection in list(self.connections):
+                cast("Connection", connection).check(now)
 
     def on_loop_error(self, loop: AbstractEventLoop, context: dict[str, Any]) -> None:
         """Tell in a line a minute, not in a thousand tracebacks a second, that no connection can be accepted."""
@@ -120,6 +125,11 @@ class Connection(H11Protocol):
         """Read on, unless the client was refused and only reads what it was told."""
         if self.awaited != "end":
             super().data_received(data)
+
+    def resume_writing(self) -> None:
+        """Go on with an answer: its client has taken most of what it was sent."""
+        self.taken_at = self.loop.time()
+        super().resume_writing()
 
     def handle_events(self) -> None:
         """See what has come, and what has to come next."""
@@ -169,11 +179,13 @@ class Connection(H11Protocol):
         self.transport.abort()
 
     def shutdown(self) -> None:
-        """End with what is in work; who was refused is not waited for."""
-        if self.awaited == "end":
-            self.drop()
-        else:
-            super().shutdown()
+        """End with what is in work; not with what a client, already answered, still sends."""
+        if self.awaited == "end" or (self.awaited == "body" and self.conn.our_state is not h11.SEND_RESPONSE):
+            return self.drop()
+        super().shutdown()
+        if self.awaited == "body":
+            self.due = min(self.due, self.loop.time() + LINGER_S)
+        return None
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 # uvicorn's words; h11's say more
         """Answer what is no request."""

@@ -42,13 +42,8 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start listening."""
         asyncio.get_running_loop().set_exception_handler(self.connections.on_loop_error)
+        self.watching = asyncio.create_task(self.connections.watch())  # ends with the loop
         await super().startup(sockets)
-
-    async def on_tick(self, counter: int) -> bool:
-        """Ten times a second; once a second look after the connections."""
-        if counter % 10 == 0:
-            self.connections.check(asyncio.get_running_loop().time())
-        return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop listening and stop taking jobs at once; then let batch, streams and answers end."""

@@ -124,6 +124,26 @@ def test_no_deadline_cuts_an_answer_that_takes_its_time(hasty: RunningService) -
         assert stream.result()[-1].type == "image_generation.completed"
 
 
+@pytest.mark.parametrize(
+    ("path", "sent"),
+    [("/v1/images/edits", b" " * 1000), ("/v1/jobs", b" "), ("/v1/jobs", b""), ("/v1/jobs", b" " * 70_000)],
+    ids=["answered", "half a body", "no body", "refused"],
+)
+def test_no_client_that_still_has_to_send_holds_up_the_end(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, path: str, sent: bytes
+) -> None:
+    monkeypatch.setattr(connections, "LINGER_S", 0.2)
+    with ExitStack() as stack:
+        with serve() as running:
+            connection = stack.enter_context(connected(running.url))
+            head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 80000\r\n\r\n"
+            connection.sendall(head.encode() + sent)
+            wait_until(lambda: running.server.server_state.tasks)
+        content = read_all(connection)
+    assert content.startswith(b"HTTP/1.1 4")
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
 NO_REQUESTS = {
     "TLS": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(range(256)) + b"\r\n\r\n",
     "no words": b"\0" * 1000 + b"\r\n\r\n",
