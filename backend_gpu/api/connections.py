@@ -221,6 +221,7 @@ class Connection(H11Protocol):
             self.cycle.message_event.set()
         # Closed now, the connection would be reset by what the client still sends, and the answer lost with it
         self.flow.resume_reading()
-        self.transport.write_eof()
+        with suppress(OSError):  # the client has gone meanwhile
+            self.transport.write_eof()
         self._await("end")
         return None
