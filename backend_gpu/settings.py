@@ -16,6 +16,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 ModelName = Literal["mini", "glide"]
 # What a model is called to callers and in pictures, before it is loaded too
 MODEL_IDS: Mapping[ModelName, str] = {"mini": "kotoe-mini", "glide": "glide"}
+HOST_AND_PORT = r"(\[[0-9a-f:.]+\]|[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?)(:[0-9]{1,5})?"  # ASCII: others as their xn-- names
 
 
 def sendable(token: SecretStr) -> SecretStr:
@@ -51,6 +52,25 @@ def expanded(path: Path) -> Path:
 def expanded_root(root: str) -> str:
     """Likewise the root of a gallery, which may be a bucket's URL instead."""
     return str(expanded(Path(root))) if root.startswith("~") else root
+
+
+def web_address(url: str) -> str:
+    """Refuse what callers could not open."""
+    if url and not re.fullmatch(rf"https?://{HOST_AND_PORT}(/[^\s?#]*)?", url, re.IGNORECASE):
+        raise ValueError("an address is http:// or https://, a host, and if need be a port and a path")
+    return url
+
+
+def web_origins(text: str) -> str:
+    """The origins in the spelling that browsers send."""
+    origins = [origin.strip().lower() for origin in text.split(",") if origin.strip()]
+    for origin in origins:
+        if origin != "*" and not re.fullmatch(rf"[a-z][a-z0-9+.-]*://{HOST_AND_PORT}", origin):
+            raise ValueError(
+                f"{origin!r} is no origin: write scheme, host and if need be port, as in https://pictures.example, "
+                "without a path or a slash at the end; or * for all sites"
+            )
+    return ",".join(re.sub("^(http://.*):80$|^(https://.*):443$", r"\1\2", origin) for origin in origins)
 
 
 def let_waiting_threads_sleep() -> None:
@@ -116,8 +136,20 @@ class Settings(BaseSettings):
         UserPath | None, Field(description="file of refused terms, one a line; # starts a comment")
     ] = None
     public_url: Annotated[
-        str, Field(description="address under which callers reach this service, for picture URLs")
+        str,
+        AfterValidator(web_address),
+        Field(description="address under which callers reach this service, for picture URLs"),
     ] = ""
+    cors_origins: Annotated[
+        str,
+        AfterValidator(web_origins),
+        Field(description="sites whose pages may call, as https://a.example with commas, or *; empty: none"),
+    ] = ""
+
+    @property
+    def allowed_origins(self) -> list[str]:
+        """Of the pages of other sites that may call."""
+        return self.cors_origins.split(",") if self.cors_origins else []
 
     @property
     def gallery_root(self) -> str:

@@ -8,10 +8,11 @@ import uvicorn
 from sse_starlette.sse import AppStatus
 
 from backend_gpu.api.app import create_app
+from backend_gpu.api.connections import KEEP_ALIVE_S, MAX_HEAD_BYTES, Connection, Connections, raise_file_limit
 from backend_gpu.errors import InvalidRequest
 from backend_gpu.service import Service
 
-KEEP_ALIVE_S = 75  # longer than clients keep an idle connection (httpx: 5 s), else one closes under a request of theirs
+SEND_BUFFER_BYTES = 128 * 1024  # else the kernel takes megabytes for a client that reads slowly, or never
 STREAMS_GRACE_S = 5  # that open connections have to end after the last batch
 
 
@@ -19,17 +20,30 @@ class Server(uvicorn.Server):
     """Serves one service; on its way out, whoever waits for the running batch is still told how that ends."""
 
     def __init__(self, service: Service) -> None:
+        self.connections = Connections(raise_file_limit())
         super().__init__(
             uvicorn.Config(
                 create_app(service),
+                http=Connection,
+                loop="asyncio",
+                ws="none",
+                h11_max_incomplete_event_size=MAX_HEAD_BYTES,
+                backlog=self.connections.backlog,
                 log_config=None,
                 access_log=False,
                 timeout_keep_alive=KEEP_ALIVE_S,
                 timeout_graceful_shutdown=math.ceil(service.settings.grace_s) + STREAMS_GRACE_S,
             )
         )
+        self.server_state = self.connections
         self.service = service
         AppStatus.enable_automatic_graceful_drain = False  # it would cut every stream at once
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start listening."""
+        asyncio.get_running_loop().set_exception_handler(self.connections.on_loop_error)
+        self.watching = asyncio.create_task(self.connections.watch())  # ends with the loop
+        await super().startup(sockets)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop listening and stop taking jobs at once; then let batch, streams and answers end."""
@@ -58,4 +72,5 @@ def listen(host: str, port: int) -> socket.socket:
     # Connections inherit it; asyncio sets it for none that come from a listener made so, and every answer would wait
     # 40 ms for its first half to be acknowledged
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
     return listener

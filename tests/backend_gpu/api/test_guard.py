@@ -71,6 +71,37 @@ def test_every_route_answers_with_the_token(guarded: RunningService) -> None:
         assert guarded.http.request(method, filled(path)).status_code in (200, 400, 404)
 
 
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (b"{", "application/json"),
+        (b" " * 1_000_000, "application/json"),
+        (b"\xff", "text/plain"),
+        (b"", ""),
+        (b"[" * 60_000, "application/json"),
+    ],
+)
+@pytest.mark.parametrize(
+    "path", ["/v1/jobs", "/v1/images/generations", "/v1/images/edits", "/v1/nothing", "/nothing", "/v1/jobs/x/cancel"]
+)
+def test_the_token_is_asked_for_before_anything_is_read(
+    guarded: RunningService, path: str, body: bytes, kind: str
+) -> None:
+    answer = httpx.post(f"{guarded.url}{path}", content=body, headers={"Content-Type": kind})
+    error_of(answer, 401, "invalid_api_key")
+    assert answer.headers["www-authenticate"] == "Bearer"
+
+
+def test_a_wrong_method_is_told_only_to_those_with_the_token(guarded: RunningService) -> None:
+    assert httpx.delete(f"{guarded.url}/v1/jobs").status_code == 401
+    assert guarded.http.delete("/v1/jobs").status_code == 405
+
+
+@pytest.mark.parametrize("path", ["/v1/jobs/x/images/0.png?signature=", "/v1/jobs/x/images/?signature=1"])
+def test_a_signature_opens_no_path_that_is_no_picture(guarded: RunningService, path: str) -> None:
+    assert httpx.get(f"{guarded.url}{path}").status_code == 401
+
+
 def test_a_refused_submission_makes_no_job(guarded: RunningService) -> None:
     answer = httpx.post(f"{guarded.url}/v1/jobs", json={"prompt": "a", "owner": "nobody"})
     assert answer.status_code == 401
