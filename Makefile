@@ -62,7 +62,7 @@ docker-up: ## both in containers, with docker compose [GPU=1] [MODEL=mini] [TORC
 test: $(DEV) ## the tests, but for the three slow sets below; names what it skips [ARGS="-k unet"]
 	@$(PYTHON) -m pytest $(ARGS)
 
-test-crash: $(DEV) ## the tests that start and kill service and page again and again [ARGS=…]
+test-crash: $(DEV) ## the tests that start and kill processes again and again [ARGS=…]
 	@$(PYTHON) -m pytest -m crash $(ARGS)
 
 test-terraform: $(DEV) ## the tests about the cloud: Terraform, boot, deploy command [ARGS=…]

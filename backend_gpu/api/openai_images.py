@@ -194,6 +194,7 @@ class ImagesResponse(BaseModel):
     quality: Annotated[Quality, Field(description="as asked for")]
     size: Annotated[str, Field(description="of the pictures sent")]
     usage: Annotated[Usage, Field(description="always zeros")] = Usage()
+    unknown_words: Annotated[list[str], Field(description="words that the model does not know and left out")]
     data: Annotated[list[GeneratedImage], Field(description="the pictures")]
 
 
@@ -253,7 +254,9 @@ async def generate_images(
         return JSONResponse(failure(job).model_dump(), status, {"x-should-retry": "false"})
     own_address = address_for(service.settings, request.scope)
     images = await run_in_threadpool(finished_images, service, generation, job, own_address)
-    return ImagesResponse(created=int(job.created_at), data=images, **told(generation))
+    return ImagesResponse(
+        created=int(job.created_at), data=images, unknown_words=list(job.unknown_words), **told(generation)
+    )
 
 
 def accept(service: Service, generation: ImageGeneration, key: str | None, *, is_retry: bool) -> Job:

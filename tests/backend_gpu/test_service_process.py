@@ -302,6 +302,7 @@ def test_more_silent_connections_than_files_keep_nobody_out(tmp_path: Path) -> N
 
 
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="limits of another process are changed on Linux alone")
+@pytest.mark.crash
 def test_a_process_without_files_left_tells_so_in_a_line_and_serves_again_later(tmp_path: Path) -> None:
     with ServiceProcess(tmp_path / "data", (1000, 1000)) as service:
         service.wait_until_ready()

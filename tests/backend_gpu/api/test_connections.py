@@ -276,6 +276,7 @@ def test_a_client_that_takes_nothing_of_its_answer_is_dropped(serve: Serve, monk
         assert time.monotonic() - started_at < connections.KEEP_ALIVE_S
 
 
+@pytest.mark.crash
 def test_a_client_that_reads_slowly_gets_everything(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "STALL_S", 3.0)
     with serve() as running, connected(running.url, receive_buffer=4096) as connection:
