@@ -325,13 +325,8 @@ def test_what_the_locale_lacks_is_escaped(tmp_path: Path, locale: dict[str, str]
         assert process.wait(60) == 0
 
 
-@pytest.mark.parametrize(
-    "closed",
-    [
-        "<&- >&- 2>&-",
-        *(pytest.param(way, marks=pytest.mark.crash) for way in (">&-", "2>&1 | true", ">/dev/full 2>&1")),
-    ],
-)
+@pytest.mark.crash
+@pytest.mark.parametrize("closed", ["<&- >&- 2>&-", ">&-", "2>&1 | true", ">/dev/full 2>&1"])
 def test_streams_that_nobody_reads_stop_nothing(tmp_path: Path, closed: str) -> None:
     settings = environment(tmp_path)
     line = f'echo $$ > "{tmp_path}/id"; exec {shlex.join(COMMAND)} --with-backend'
