@@ -45,6 +45,20 @@ class Meaning:
 
 
 @dataclass(frozen=True)
+class ArticleRule:
+    """Which words take "an": by their first letter, or against it."""
+
+    an_before: tuple[str, ...]
+    a_exceptions: tuple[str, ...]
+    an_exceptions: tuple[str, ...]
+
+    def apply(self, phrase: str) -> str:
+        """The phrase with its article."""
+        takes_an = phrase.startswith(self.an_before) and not phrase.startswith(self.a_exceptions)
+        return f"{'an' if takes_an or phrase.startswith(self.an_exceptions) else 'a'} {phrase}"
+
+
+@dataclass(frozen=True)
 class Lexicon:
     """Every word the translator knows; `words` and `folded_words` hold a word's readings, the likeliest first."""
 
@@ -54,7 +68,7 @@ class Lexicon:
     plurals: dict[str, str]
     digits: dict[str, int]  # kanji numerals
     number_words: tuple[str, ...]
-    a_before: frozenset[str]
+    articles: ArticleRule
     counters: tuple[str, ...]
     derived_by: tuple[str, ...]
     particles: tuple[str, ...]
@@ -83,7 +97,7 @@ class Lexicon:
             plurals={row["english"]: row["plural"] for row in concepts},
             digits=_digits(grammar),
             number_words=tuple(own["number_words"]),
-            a_before=frozenset(own["a_before"]),
+            articles=ArticleRule(**{name: tuple(beginnings) for name, beginnings in grammar["article"].items()}),
             counters=_longest_first(own["counters"]),
             derived_by=_longest_first(own["derived_by"]),
             particles=_longest_first(own["particles"]),

@@ -48,7 +48,7 @@ def write_caption(scene: Scene, lexicon: Lexicon) -> str:
     """The scene in the exact English of the training captions; empty if there is nothing in it."""
     parts = [" and ".join(_things(scene, lexicon))]
     if scene.background:
-        parts.append(f"on {_with_article(scene.background, lexicon)} background")
+        parts.append(f"on {lexicon.articles.apply(scene.background)} background")
     parts.extend(scene.settings)
     caption = " ".join(filter(None, parts))
     return ", ".join(filter(None, [caption, *scene.styles]))
@@ -73,12 +73,7 @@ def _things(scene: Scene, lexicon: Lexicon) -> list[str]:
 def _noun_phrase(thing: Thing, lexicon: Lexicon) -> str:
     noun = thing.noun if thing.number == 1 else lexicon.plurals[thing.noun]
     coloured = f"{thing.colour} {noun}".strip()
-    return _with_article(coloured, lexicon) if thing.number == 1 else f"{_in_words(thing.number, lexicon)} {coloured}"
-
-
-def _with_article(phrase: str, lexicon: Lexicon) -> str:
-    takes_an = phrase[0] in "aeiou" and phrase.split()[0] not in lexicon.a_before
-    return f"{'an' if takes_an else 'a'} {phrase}"
+    return lexicon.articles.apply(coloured) if thing.number == 1 else f"{_in_words(thing.number, lexicon)} {coloured}"
 
 
 def _in_words(number: int, lexicon: Lexicon) -> str:
