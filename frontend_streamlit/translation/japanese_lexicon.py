@@ -2,12 +2,13 @@
 
 import csv
 import tomllib
-import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
 from typing import Any, Self
+
+from frontend_streamlit.translation.characters import fold_kana, normalise
 
 
 class Kind(Enum):
@@ -32,7 +33,6 @@ class Kind(Enum):
     UNKNOWN = auto()
 
 
-_EMOJI_LOOKS = dict.fromkeys([0xFE0E, 0xFE0F, *range(0x1F3FB, 0x1F400)])
 _SPELLED_ONE_WAY = frozenset({Kind.PARTICLE, Kind.PREFIX, Kind.NOUN_SUFFIX, Kind.POSITION})
 
 
@@ -108,34 +108,6 @@ class Lexicon:
         """Readings of a normalised piece of text; a spelling in the other kana counts if the exact one is no word."""
         key = surface.lower()
         return self.words.get(key) or self.folded_words.get(fold_kana(key), ())
-
-
-def normalise(text: str) -> str:
-    """NFKC without the marks that only choose how an emoji looks: text or colour, tone of the skin."""
-    return unicodedata.normalize("NFKC", text).translate(_EMOJI_LOOKS)
-
-
-def fold_kana(text: str) -> str:
-    """Katakana as hiragana, character by character."""
-    return "".join(chr(ord(char) - 0x60) if "ァ" <= char <= "ヶ" else char for char in text)
-
-
-def script_of(char: str) -> str:
-    """One of kanji, hiragana, katakana, latin, digit, space, break, symbol."""
-    if "ぁ" <= char <= "ゟ":
-        return "hiragana"
-    if "ァ" <= char <= "ヿ" and char != "・":
-        return "katakana"
-    if "一" <= char <= "鿿" or "㐀" <= char <= "䶿" or char in "々〇":
-        return "kanji"
-    category = unicodedata.category(char)
-    if category == "Nd":
-        return "digit"
-    if category[0] in "LM" and category != "Me":
-        return "latin"
-    if category[0] == "Z":
-        return "space" if char not in "\u2028\u2029" else "break"
-    return "break" if category[0] in "PC" and char != "\u200d" else "symbol"
 
 
 def japanese_names(row: dict[str, str]) -> list[str]:

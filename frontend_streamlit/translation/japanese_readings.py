@@ -2,7 +2,8 @@
 
 from collections.abc import Iterator
 
-from frontend_streamlit.translation.japanese_lexicon import Kind, script_of
+from frontend_streamlit.translation.characters import script_of
+from frontend_streamlit.translation.japanese_lexicon import Kind
 from frontend_streamlit.translation.japanese_segments import Token
 
 

@@ -9,16 +9,17 @@ Japanese has no spaces, so a name may turn up inside another word. These rules k
 import re
 from dataclasses import dataclass
 
-from frontend_streamlit.translation.japanese_lexicon import Kind, Lexicon, Meaning, script_of
+from frontend_streamlit.translation.characters import JOINER, scripts_of
+from frontend_streamlit.translation.japanese_lexicon import Kind, Lexicon, Meaning
 
 _NUMERAL = re.compile(r"[0-9]+|[一二三四五六七八九十百]+")
 _TENS = {"十": 10, "百": 100}
 # An unknown adjective, verb or noun with its particle ends in one of these when a name follows it.
 _ENDINGS_BEFORE_A_NAME = frozenset("るうくすむぶぐいなただのがはにでとも")
+_UNCUT = ("katakana", "latin", "letter", "digit")  # scripts in which no word begins or ends inside a run
 _MAX_LOOKAHEAD = 3  # words; how far a decision may depend on what follows
 _CONTENT = frozenset({Kind.NOUN, Kind.SCENE, Kind.COLOUR, Kind.NUMBER})
 _SPLITTING_PARTICLES = frozenset("がはをにでとのも")
-_JOINER = "\u200d"  # makes one picture of several emoji
 
 
 @dataclass(frozen=True)
@@ -56,10 +57,7 @@ class _Segmenter:
         self.text = text
         self.lexicon = lexicon
         self.lookahead = 0
-        self.scripts = [script_of(char) for char in text]
-        for i in range(1, len(text)):  # the long-vowel mark belongs to what it lengthens
-            if text[i] == "ー" and self.scripts[i - 1] == "hiragana":
-                self.scripts[i] = "hiragana"
+        self.scripts = scripts_of(text)
 
     def run(self) -> list[Token]:
         tokens: list[Token] = []
@@ -126,9 +124,9 @@ class _Segmenter:
         script = self.scripts[i]
         is_after_unknown = unknown_start < i
         before = self.scripts[i - 1] if i > 0 else "space"
-        if script == before and script in ("katakana", "latin", "digit"):
+        if script == before and script in _UNCUT:
             return False
-        if i > 0 and self.text[i - 1] == _JOINER:
+        if i > 0 and self.text[i - 1] == JOINER:
             return False
         if kind in _CONTENT and self.is_hiragana(i, j) and self.text.endswith(self.text[i:j], 0, i):
             return False  # ばらばら holds no ばら
@@ -174,7 +172,7 @@ class _Segmenter:
         if j == len(self.text) or self.lookahead > _MAX_LOOKAHEAD:
             return True
         script, after = self.scripts[j - 1], self.scripts[j]
-        if self.text[j] == _JOINER or (script == after and script in ("katakana", "latin", "digit")):
+        if self.text[j] == JOINER or (script == after and script in _UNCUT):
             return False
         if kind in _CONTENT and self.is_hiragana(i, j) and self.text.startswith(self.text[i:j], j):
             return False

@@ -4,8 +4,9 @@ from functools import cached_property
 from pathlib import Path
 
 from frontend_streamlit.translation import Translation
+from frontend_streamlit.translation.characters import normalise
 from frontend_streamlit.translation.english import is_english
-from frontend_streamlit.translation.japanese_lexicon import Lexicon, normalise
+from frontend_streamlit.translation.japanese_lexicon import Lexicon
 from frontend_streamlit.translation.japanese_scene import Relation, Scene, Thing, read_scene
 from frontend_streamlit.translation.japanese_segments import segment
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from frontend_streamlit.translation import Translation
-from frontend_streamlit.translation.japanese_lexicon import Kind, Lexicon, fold_kana, japanese_names, normalise
+from frontend_streamlit.translation.characters import fold_kana, normalise
+from frontend_streamlit.translation.japanese_lexicon import Kind, Lexicon, japanese_names
 from frontend_streamlit.translation.japanese_scene import read_scene
 from frontend_streamlit.translation.japanese_segments import segment
 from frontend_streamlit.translation.offline import DEFAULT_DATA_DIR, OfflineTranslator
