@@ -9,6 +9,7 @@ from frontend_streamlit.translation.english import is_english
 from frontend_streamlit.translation.japanese_lexicon import Lexicon
 from frontend_streamlit.translation.japanese_scene import Relation, Scene, Thing, read_scene
 from frontend_streamlit.translation.japanese_segments import segment
+from frontend_streamlit.translation.japanese_spelling import mend_long_vowels
 
 DEFAULT_DATA_DIR = Path(__file__).resolve().parents[2] / "backend_gpu" / "mini"
 
@@ -34,7 +35,7 @@ class OfflineTranslator:
         """Translate one text; one without Japanese but with Latin letters comes back as it is."""
         if is_english(text):
             return Translation(source=text, english=text, translator=self.name)
-        normal = normalise(text)
+        normal = mend_long_vowels(normalise(text), self.lexicon)
         scene = read_scene(segment(normal, self.lexicon))
         unknown_words = dict.fromkeys(normal[start:end] for start, end in _outermost(scene.unknown_spans))
         return Translation(

@@ -1,0 +1,92 @@
+"""Mend how words are typed where only one reading is left: dashes for long vowels, and vowels drawn out."""
+
+import re
+import unicodedata
+
+from frontend_streamlit.translation.characters import script_of
+from frontend_streamlit.translation.japanese_lexicon import Kind, Lexicon
+
+_WAVES = "~〜∼〰"
+_STROKES = r"\-\u2010\u2011\u2012\u2013\u2014\u2015\u2043\u2212\u2500\u2501\u2796\u2e3a\u2e3b\u31d0\u3161\u1173\u02d7\u30a0"
+_MARKS = re.compile(rf"(?<=[ぁ-ゖァ-ヺ])(?:[ー{_WAVES}{_STROKES}]+|一)")
+_WORDS = frozenset({Kind.NOUN, Kind.COLOUR, Kind.SCENE, Kind.STYLE, Kind.BACKGROUND, Kind.FILLER, Kind.NOT_A_NAME})
+
+
+def mend_long_vowels(text: str, lexicon: Lexicon) -> str:
+    """The normalised text with ー wherever a dash after kana stands for it, and no longer than one ー."""
+    marks = [(match.start(), match[0]) for match in _MARKS.finditer(text)]
+    if not marks:
+        return text
+    return _Mender(text, lexicon).mend(marks)
+
+
+class _Mender:
+    def __init__(self, text: str, lexicon: Lexicon) -> None:
+        self.lexicon = lexicon
+        self.text = _MARKS.sub("ー", text)
+
+    def mend(self, marks: list[tuple[int, str]]) -> str:
+        pieces: list[str] = []
+        end = surplus = 0
+        for start, mark in marks:
+            place = start - surplus
+            pieces += [self.text[end:place], self.replacement(place, mark)]
+            end, surplus = place + 1, surplus + len(mark) - 1
+        return "".join([*pieces, self.text[end:]])
+
+    def replacement(self, place: int, mark: str) -> str:
+        """What to write for the mark that stood where the text now has ー."""
+        is_spelled = self.is_word_around(place, "ー")
+        if mark == "一":
+            return "ー" if self.is_in_katakana(place) or (is_spelled and not self.is_counted(place)) else mark
+        if is_spelled:
+            return "ー"
+        is_long_vowel = set(mark) == {"ー"}
+        before, after = (script_of(self.text[i : i + 1] or " ") for i in (place - 1, place + 1))
+        if before == "hiragana" or not is_long_vowel:
+            vowels = "" if self.ends_word(place) else _vowels_after(self.text[place - 1])
+            for letter in ("", *vowels):  # り〜んご, ひこーき; but かいて〜 is no かいてい
+                if self.is_word_around(place, letter):
+                    return letter
+        if is_long_vowel:
+            return "" if len(mark) > 1 and self.ends_word(place) and after != before else "ー"
+        goes_on = after in ("hiragana", "katakana")
+        if self.ends_word(place) or (not goes_on and (before == "hiragana" or mark[0] in _WAVES)):
+            return mark  # りんご-バナナ, かわいい〜
+        return "ー"
+
+    def is_word_around(self, place: int, letter: str) -> bool:
+        """Whether a word begins before a place and goes on to it or beyond, if a letter stands there."""
+        longest = self.lexicon.longest + 1
+        for start in range(max(place - longest, 0), place):
+            for end in range(place + 1, min(start + longest, len(self.text)) + 1):
+                word = f"{self.text[start:place]}{letter}{self.text[place + 1 : end]}"
+                is_long = len(word) > 2 or word.endswith("ー")
+                if is_long and (letter or end > place + 1) and self.is_whole(start, end) and self.is_word(word):
+                    return True
+        return False
+
+    def is_whole(self, start: int, end: int) -> bool:
+        """Whether no katakana goes on at either end."""
+        cuts = (self.text[max(start - 1, 0) : start + 1], self.text[end - 1 : end + 1])
+        return not any(len(cut) > 1 and all(script_of(char) == "katakana" for char in cut) and cut[1] != "ー" for cut in cuts)
+
+    def ends_word(self, place: int) -> bool:
+        starts = range(max(place - self.lexicon.longest, 0), place - 1)
+        return any(self.is_whole(start, place) and self.is_word(self.text[start:place]) for start in starts)
+
+    def is_word(self, surface: str) -> bool:
+        return any(meaning.kind in _WORDS for meaning in self.lexicon.look_up(surface))
+
+    def is_in_katakana(self, place: int) -> bool:
+        """テ一ブル, but not ペンギン一ネコ."""
+        around = (self.text[place - 1], self.text[place + 1 : place + 2] or " ")
+        return all(script_of(char) == "katakana" for char in around) and not self.ends_word(place)
+
+    def is_counted(self, place: int) -> bool:
+        return self.text.startswith(self.lexicon.counters, place + 1)
+
+
+def _vowels_after(kana: str) -> str:
+    """What a long vowel after a kana may be written with: きょう, とけい."""
+    return {"A": "あ", "I": "い", "U": "う", "E": "えい", "O": "おう"}.get(unicodedata.name(kana)[-1], "")
