@@ -8,6 +8,7 @@ _SPACED_VOICED_MARKS = re.compile(r"(?<=[ぁ-ゖァ-ヺｦ-ﾝ])[゛゜]")  # �
 _VOICED_MARKS = {"゛": "\u3099", "゜": "\u309a"}
 _LINE_ENDS = frozenset("\n\r\v\f\x1c\x1d\x1e\x85")
 _BLANKS = frozenset("\t\x1f\u2800")
+_LIST_NUMBERS = frozenset(map(chr, (*range(0x2460, 0x249C), *range(0x24EA, 0x2500), *range(0x2776, 0x2794))))  # ①
 # Nothing to see by themselves: fillers, and the marks that only choose how a sign looks (variant, skin, key cap).
 _INVISIBLE = re.compile(
     "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u20e3\u3164\ufe00-\ufe0f\uffa0\ufff0-\ufff8"
@@ -17,7 +18,7 @@ JOINER = "\u200d"  # makes one picture of several emoji
 
 
 def normalise(text: str) -> str:
-    """NFKC without the characters that can't be seen; a tab is a space."""
+    """NFKC without the characters that can't be seen; a tab is a space, ① the point of a list."""
     marked = _SPACED_VOICED_MARKS.sub(lambda mark: _VOICED_MARKS[mark[0]], text)
     visible = unicodedata.normalize("NFKC", "".join(map(_visible, marked)))
     if JOINER not in visible:
@@ -31,6 +32,8 @@ def _visible(char: str) -> str:
         return char
     if char in _BLANKS:
         return " "
+    if char in _LIST_NUMBERS:
+        return "・"
     return "" if unicodedata.category(char) in ("Cf", "Cc") or _INVISIBLE.match(char) else char
 
 

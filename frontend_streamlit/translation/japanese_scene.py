@@ -209,8 +209,9 @@ class _Reader:
         ahead = next(iter(self.things_in_clause(place)), None)
         earlier = [p for p in self.things if p < place]
         order = [behind if behind in self.things else None, ahead, *reversed(earlier)]
-        if self.is_particle(place + 1, "の") and ahead is not None:
-            order.insert(0, ahead)
+        begins_clause = self.kind(place - 1) in (None, Kind.BREAK)
+        if ahead is not None and (self.is_particle(place + 1, "の") or (begins_clause and ahead == place + 1)):
+            order.insert(0, ahead)  # 犬、二匹の猫; 犬、3×猫
         target = next((self.things[p] for p in order if p is not None and not self.things[p].has_number), None)
         if target is None:
             self.report(place)

@@ -12,8 +12,17 @@ from dataclasses import dataclass
 from frontend_streamlit.translation.characters import JOINER, scripts_of
 from frontend_streamlit.translation.japanese_lexicon import Kind, Lexicon, Meaning
 
-_NUMERAL = re.compile(r"[0-9]+|[一二三四五六七八九十百]+")
-_TENS = {"十": 10, "百": 100}
+_NUMERAL = re.compile(
+    r"(?P<times>(?:[×✕✖⨯*]|[xX](?=\s*[0-9]))\s*)?"
+    r"(?P<number>[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+(?:\.[0-9]+)?|[〇一二三四五六七八九十百千]+)"
+    r"(?:\s?[〜~,、・-]\s?(?P<to>[0-9]+|[一二三四五六七八九十百千]+))?"  # 2,3匹: two or three
+)
+_TIMES_BEFORE_NOUN = re.compile(r"\s*[×✕✖⨯*xX]\s*")
+_NUMBERS_ON = re.compile(r"[.,][0-9]|[.)]\s*[^\s.)]")  # 3.5, and the numbers of a list: 2. バナナ
+_SPACES = re.compile(r"[^\S\n]*")
+_TENS = {"十": 10, "百": 100, "千": 1000}
+_MAX_DIGITS = 9
+_MAX_DIGITS_WITHOUT_COUNTER = 3  # more are a year
 # An unknown adjective, verb or noun with its particle ends in one of these when a name follows it.
 _ENDINGS_BEFORE_A_NAME = frozenset("るうくすむぶぐいなただのがはにでとも")
 _UNCUT = ("katakana", "latin", "letter", "digit")  # scripts in which no word begins or ends inside a run
@@ -78,7 +87,7 @@ class _Segmenter:
             last: the word before, spaces aside, if the sentence has not broken since.
             unknown_start: where the run of unmatched characters right before i began; i if there is none.
         """
-        number = self.match_number(i, unknown_start)
+        number = self.match_number(i, last, unknown_start)
         shortest = len(number.surface) if number else 0
         for j in range(min(i + self.lexicon.longest, len(self.text)), i + shortest, -1):
             meanings = tuple(
@@ -95,29 +104,73 @@ class _Segmenter:
             return Token(self.text[i], i, (Meaning(kind),))
         return None
 
-    def match_number(self, i: int, unknown_start: int) -> Token | None:
+    def match_number(self, i: int, last: Token | None, unknown_start: int) -> Token | None:
+        """A number with its counter (2匹, 2,3匹, ×3個), or one right beside a noun (りんご 3, ×3, 3×りんご)."""
         numeral = _NUMERAL.match(self.text, i)
-        if numeral is None:
+        if numeral is None or len(numeral["number"]) > _MAX_DIGITS:
             return None
-        for counter in self.lexicon.counters:
-            end = numeral.end() + len(counter)
-            if not self.text.startswith(counter, numeral.end()):
-                continue
-            meaning = Meaning(Kind.NUMBER, str(self.number(numeral[0])))
-            if self.may_start(i, end, Kind.NUMBER, None, unknown_start) and self.may_end(i, end, meaning):
-                return Token(self.text[i:end], i, (meaning,))
+        is_behind_noun = last is not None and last.kind in (Kind.NOUN, Kind.NOUN_SUFFIX)
+        if numeral["times"] and not is_behind_noun:
+            return None
+        meaning = Meaning(Kind.NUMBER, str(self.number(numeral["number"])))
+        for end_of_numeral in dict.fromkeys((numeral.end(), numeral.end("number"))):
+            end = self.end_of_counter(end_of_numeral, meaning)
+            is_possible = end and self.may_start(i, end, Kind.NUMBER, None, unknown_start)
+            if is_possible and not (self.length_of_noun(end_of_numeral) > end - end_of_numeral):
+                is_whole_number = "." not in numeral["number"]
+                return Token(self.text[i:end], i, (meaning if is_whole_number else Meaning(Kind.UNKNOWN),))
+        number, end = numeral["number"], numeral.end("number")
+        if not number.isdecimal() or len(number) > _MAX_DIGITS_WITHOUT_COUNTER:
+            return None
+        if not self.may_start(i, end, Kind.NUMBER, None, unknown_start):
+            return None
+        if is_behind_noun and self.ends_phrase(end):
+            return Token(self.text[i:end], i, (meaning,))
+        times = _TIMES_BEFORE_NOUN.match(self.text, end)
+        stretch = end if times is None else times.end()
+        if not numeral["times"] and self.length_of_noun(stretch) > (1 if stretch == end else 0):
+            return Token(self.text[i:stretch], i, (meaning,))
         return None
 
+    def end_of_counter(self, end: int, meaning: Meaning) -> int:
+        """Where the counter of a number ends, which may stand behind a space; 0 if there is none."""
+        spaces = _SPACES.match(self.text, end)
+        for start in dict.fromkeys((end, spaces.end() if spaces else end)):
+            for counter in self.lexicon.counters:
+                stop = start + len(counter)
+                if self.text.startswith(counter, start) and self.may_end(end - 1, stop, meaning):
+                    return stop
+        return 0
+
+    def length_of_noun(self, i: int) -> int:
+        """How long the noun is that begins at i, behind spaces."""
+        spaces = _SPACES.match(self.text, i)
+        start = spaces.end() if spaces else i
+        noun = self.match_after(max(start - 1, 0), start, Meaning(Kind.SPACE))
+        is_noun = noun is not None and any(meaning.kind is Kind.NOUN for meaning in noun.meanings)
+        return len(noun.surface) + (start > i) if noun is not None and is_noun else 0
+
+    def ends_phrase(self, i: int) -> bool:
+        """Whether a phrase may end at i: nothing follows, a space, a break, a sign or a particle."""
+        if i == len(self.text) or self.scripts[i] in ("space", "break", "symbol"):
+            return _NUMBERS_ON.match(self.text, i) is None
+        following = self.match_after(i - 1, i, Meaning(Kind.NUMBER))
+        return following is not None and following.kind in (Kind.PARTICLE, Kind.FILLER)
+
     def number(self, numeral: str) -> int:
+        """The value of digits (the whole part) or of kanji numerals; 二三 means two or three, 二〇 twenty."""
+        numeral = numeral.replace(",", "").partition(".")[0]
         if numeral.isdecimal():
             return int(numeral)
+        if "〇" in numeral:
+            return int("".join(str(self.lexicon.digits.get(char, 0)) for char in numeral))
         total = digit = 0
         for char in numeral:
             if char in _TENS:
                 total += max(digit, 1) * _TENS[char]
                 digit = 0
             else:
-                digit = self.lexicon.digits[char]
+                digit = digit or self.lexicon.digits[char]
         return total + digit
 
     def may_start(self, i: int, j: int, kind: Kind, last: Token | None, unknown_start: int) -> bool:
