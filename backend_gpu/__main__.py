@@ -9,7 +9,7 @@ import signal
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
 
@@ -31,6 +31,8 @@ class Translation:
     english: str
     translator: str
     unknown_words: list[str]
+    not_drawn: list[str] = field(default_factory=list)
+    suggestions: dict[str, str] = field(default_factory=dict)
 
 
 def main() -> int:
@@ -122,8 +124,16 @@ def make_images(options: argparse.Namespace) -> None:
     print(f"{translation.source!r} → {translation.english!r}  ({translation.translator})")
     if translation.unknown_words:
         print(f"not understood and left out: {', '.join(translation.unknown_words)}", file=sys.stderr)
-
+    if translation.suggestions:
+        print(f"perhaps you meant: {suggested(translation)}", file=sys.stderr)
+    if translation.not_drawn and name == "mini":
+        print(f"beyond what the model mini can draw: {', '.join(translation.not_drawn)}", file=sys.stderr)
     draw_and_write(translation, name, settings, seed, paths)
+
+
+def suggested(translation: Translation) -> str:
+    """The words that the unknown ones were probably meant to be."""
+    return ", ".join(f"{known} for {unknown}" for unknown, known in translation.suggestions.items())
 
 
 def draw_and_write(translation: Translation, name: ModelName, settings: Settings, seed: int, paths: list[Path]) -> None:
@@ -243,7 +253,8 @@ def read_translation(text: str) -> Translation:
         raise InvalidRequest(f"the prompt has {length} characters, at most {MAX_PROMPT_CHARACTERS}")
     if not translation.english:
         words = ", ".join(translation.unknown_words)
-        raise InvalidRequest(f"no word of the prompt is known to the offline translator: {words}")
+        hint = f" (perhaps you meant: {suggested(translation)})" if translation.suggestions else ""
+        raise InvalidRequest(f"no word of the prompt is known to the offline translator: {words}{hint}")
     return translation
 
 

@@ -59,6 +59,18 @@ class ArticleRule:
 
 
 @dataclass(frozen=True)
+class Limits:
+    """What one picture of the model can hold; each number is a most."""
+
+    things: int
+    things_beside_a_number: int
+    things_beside_a_tint: int
+    number_in_a_tint: int
+    grounds: int
+    styles: int
+
+
+@dataclass(frozen=True)
 class Lexicon:
     """Every word the translator knows; `words` and `folded_words` hold a word's readings, the likeliest first."""
 
@@ -69,6 +81,11 @@ class Lexicon:
     digits: dict[str, int]  # kanji numerals
     number_words: tuple[str, ...]
     articles: ArticleRule
+    limits: Limits
+    largest_number: int  # of alike things that the model draws
+    tintable: frozenset[str]  # English names of what it draws in any colour
+    own_colours: dict[str, str]  # of the concepts that have one
+    finer_colours: frozenset[str]  # Japanese names of those that it draws as the nearest one that it has
     counters: tuple[str, ...]
     derived_by: tuple[str, ...]
     particles: tuple[str, ...]
@@ -98,6 +115,13 @@ class Lexicon:
             digits=_digits(grammar),
             number_words=tuple(own["number_words"]),
             articles=ArticleRule(**{name: tuple(beginnings) for name, beginnings in grammar["article"].items()}),
+            limits=Limits(**grammar["limits"]),
+            largest_number=max(row["number"] for row in grammar["count"]),
+            tintable=frozenset(row["english"] for row in concepts if row["tint"] == "yes"),
+            own_colours={row["english"]: row["colour"] for row in concepts if row["colour"]},
+            finer_colours=frozenset(
+                fold_kana(normalise(word)) for row in grammar["colour"] for word in row.get("nearest", [])
+            ),
             counters=_longest_first(own["counters"]),
             derived_by=_longest_first(own["derived_by"]),
             particles=_longest_first(own["particles"]),
@@ -126,7 +150,7 @@ def _grammar_words(grammar: dict[str, Any]) -> Iterator[tuple[str, Meaning]]:
     own = grammar["translator"]
     for section, kind in (("colour", Kind.COLOUR), ("position", Kind.POSITION), ("scene", Kind.SCENE)):
         for row in grammar[section]:
-            for word in row["japanese"]:
+            for word in (*row["japanese"], *row.get("nearest", [])):
                 yield word, Meaning(kind, row["english"])
     for section, kind in (("colour", Kind.COLOUR), ("scene", Kind.SCENE), ("style", Kind.STYLE)):
         for row in grammar[section]:

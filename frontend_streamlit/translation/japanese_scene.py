@@ -18,15 +18,20 @@ _OPPOSITE = {"to the left of": "to the right of", "above": "below"}
 _OPPOSITE |= {b: a for a, b in _OPPOSITE.items()}
 
 
+Span = tuple[int, int]  # of the text: from, to
+
+
 @dataclass
 class Thing:
     """Something to draw; `place` is where the word stands in the row of words."""
 
     noun: str
     place: int
+    span: Span
     colour: str = ""
+    colour_span: Span = (0, 0)
     number: int = 1
-    has_number: bool = False
+    number_span: Span | None = None
 
 
 @dataclass(frozen=True)
@@ -45,9 +50,10 @@ class Scene:
     things: list[Thing] = field(default_factory=list)
     relations: list[Relation] = field(default_factory=list)
     background: str = ""
-    settings: list[str] = field(default_factory=list)
-    styles: list[str] = field(default_factory=list)
-    unknown_spans: list[tuple[int, int]] = field(default_factory=list)
+    background_span: Span = (0, 0)
+    settings: dict[str, Span] = field(default_factory=dict)
+    styles: dict[str, Span] = field(default_factory=dict)
+    unknown_spans: list[Span] = field(default_factory=list)
 
 
 def read_scene(tokens: list[Token]) -> Scene:
@@ -75,12 +81,12 @@ class _Reader:
             self.read_number(place)
         self.read_positions()
         for word in self.words:
-            if word.kind is Kind.SCENE and word.value not in self.scene.settings:
-                self.scene.settings.append(word.value)
-            elif word.kind is Kind.STYLE and word.value not in self.scene.styles:
-                self.scene.styles.append(word.value)
+            if word.kind is Kind.SCENE:
+                self.scene.settings.setdefault(word.value, word.span)
+            elif word.kind is Kind.STYLE:
+                self.scene.styles.setdefault(word.value, word.span)
             elif word.kind in _UNKNOWN:
-                self.scene.unknown_spans.append((word.start, word.end))
+                self.scene.unknown_spans.append(word.span)
         return self.scene
 
     # Looking around; places outside the sentence hold nothing
@@ -112,9 +118,9 @@ class _Reader:
         word = self.words[place]
         if place - 1 in self.things and is_symbol(word) and self.words[place - 1].surface == word.surface:
             thing = self.things[place - 1]
-            thing.number, thing.has_number = thing.number + 1, True
+            thing.number, thing.number_span = thing.number + 1, word.span
         else:
-            thing = self.mentioned_again(place) or Thing(word.value, place)
+            thing = self.mentioned_again(place) or Thing(word.value, place, word.span)
         self.things[place] = thing
 
     def mentioned_again(self, place: int) -> Thing | None:
@@ -145,7 +151,7 @@ class _Reader:
         if self.scene.background:
             self.report(min(place, colour), max(place, colour))
         else:
-            self.scene.background = self.words[colour].value
+            self.scene.background, self.scene.background_span = self.words[colour].value, self.words[colour].span
         self.used.add(colour)
 
     def colours_a_noun(self, background: int, colour: int) -> bool:
@@ -169,7 +175,7 @@ class _Reader:
         elif self.things[target].colour:
             self.report(place)
         else:
-            self.things[target].colour = self.words[place].value
+            self.things[target].colour, self.things[target].colour_span = self.words[place].value, self.words[place].span
 
     def coloured_ahead(self, place: int) -> int | None:
         """The noun after a colour; an unknown word with a particle behind it counts as one (赤い屋根の)."""
@@ -212,11 +218,11 @@ class _Reader:
         begins_clause = self.kind(place - 1) in (None, Kind.BREAK)
         if ahead is not None and (self.is_particle(place + 1, "の") or (begins_clause and ahead == place + 1)):
             order.insert(0, ahead)  # 犬、二匹の猫; 犬、3×猫
-        target = next((self.things[p] for p in order if p is not None and not self.things[p].has_number), None)
+        target = next((self.things[p] for p in order if p is not None and self.things[p].number_span is None), None)
         if target is None:
             self.report(place)
         else:
-            target.number, target.has_number = int(self.words[place].value), True
+            target.number, target.number_span = int(self.words[place].value), self.words[place].span
 
     # Positions: 家の左に犬, 犬が家の左に, 犬の右側の猫; 左に犬、右に猫
 

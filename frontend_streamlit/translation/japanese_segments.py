@@ -51,6 +51,10 @@ class Token:
     def end(self) -> int:
         return self.start + len(self.surface)
 
+    @property
+    def span(self) -> tuple[int, int]:
+        return self.start, self.end
+
     def meant_as(self, kind: Kind) -> "Token":
         """The same token with another of its readings as the only one."""
         return Token(self.surface, self.start, tuple(m for m in self.meanings if m.kind is kind) or (Meaning(kind),))

@@ -1,5 +1,6 @@
 """Japanese to the English of the mini model's captions, without network or model: the vocabulary both share is data."""
 
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 
@@ -7,7 +8,8 @@ from frontend_streamlit.translation import Translation
 from frontend_streamlit.translation.characters import normalise
 from frontend_streamlit.translation.english import is_english
 from frontend_streamlit.translation.japanese_lexicon import Lexicon
-from frontend_streamlit.translation.japanese_scene import Relation, Scene, Thing, read_scene
+from frontend_streamlit.translation.japanese_limits import undrawn_spans
+from frontend_streamlit.translation.japanese_scene import Relation, Scene, Span, Thing, read_scene
 from frontend_streamlit.translation.japanese_segments import segment
 from frontend_streamlit.translation.japanese_spelling import mend_long_vowels
 
@@ -37,13 +39,18 @@ class OfflineTranslator:
             return Translation(source=text, english=text, translator=self.name)
         normal = mend_long_vowels(normalise(text), self.lexicon)
         scene = read_scene(segment(normal, self.lexicon))
-        unknown_words = dict.fromkeys(normal[start:end] for start, end in _outermost(scene.unknown_spans))
         return Translation(
             source=text,
             english=write_caption(scene, self.lexicon),
             translator=self.name,
-            unknown_words=tuple(unknown_words),
+            unknown_words=_pieces(normal, _outermost(scene.unknown_spans)),
+            not_drawn=_pieces(normal, sorted(undrawn_spans(scene, normal, self.lexicon))),
         )
+
+
+def _pieces(text: str, spans: Iterable[Span]) -> tuple[str, ...]:
+    """The pieces of a text, each once."""
+    return tuple(dict.fromkeys(text[start:end] for start, end in spans))
 
 
 def write_caption(scene: Scene, lexicon: Lexicon) -> str:
@@ -82,9 +89,9 @@ def _in_words(number: int, lexicon: Lexicon) -> str:
     return lexicon.number_words[number] if number < len(lexicon.number_words) else str(number)
 
 
-def _outermost(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
+def _outermost(spans: list[Span]) -> list[Span]:
     """The spans in the order of the text, without those inside another."""
-    outermost: list[tuple[int, int]] = []
+    outermost: list[Span] = []
     for start, end in sorted(spans, key=lambda span: (span[0], -span[1])):
         if not outermost or end > outermost[-1][1]:
             outermost.append((start, end))

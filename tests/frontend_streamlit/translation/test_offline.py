@@ -114,7 +114,7 @@ def test_every_colour_goes_with_every_concept_and_with_the_background(colour: di
         assert _understood(f"{spelling}の{name}") == _a(f"{english} {row['english']}"), name
         wanted = f"{_a(row['english'])} on {_a(english)} background"
         assert _understood(f"{spelling}の背景に{name}") == wanted, name
-    for spelling in colour["japanese"]:
+    for spelling in (*colour["japanese"], *colour.get("nearest", [])):
         assert _understood(f"{spelling}背景の猫") == f"a cat on {_a(english)} background"
         joined = spelling if spelling.endswith(("い", "な")) else f"{spelling}の"
         assert _understood(f"{joined}ロボット") == _a(f"{english} robot")
@@ -199,13 +199,13 @@ def test_nothing_is_silently_dropped() -> None:
         told = [t.colour for t in scene.things if t.colour] + [scene.background] * bool(scene.background)
         positions = {relation.position for relation in scene.relations}
         told += [*positions, *(OPPOSITE[position] for position in positions)]  # 左に犬、右に猫 is one relation
-        told += ["number" for t in scene.things if t.has_number]
+        told += ["number" for t in scene.things if t.number_span]
         for token in tokens:
             meanings = {m.kind for m in token.meanings}
             if meanings & silent or token.start in reported or Kind.BACKGROUND in meanings:
                 continue
             if token.kind in (Kind.SCENE, Kind.STYLE):
-                assert token.value in scene.settings + scene.styles, (text, token)
+                assert token.value in {*scene.settings, *scene.styles}, (text, token)
             elif token.kind is Kind.NOUN and token.value in [thing.noun for thing in scene.things]:
                 continue
             elif token.kind is Kind.NUMBER:
