@@ -87,6 +87,8 @@ class Lexicon:
     own_colours: dict[str, str]  # of the concepts that have one
     finer_colours: frozenset[str]  # Japanese names of those that it draws as the nearest one that it has
     counters: tuple[str, ...]
+    modifiers: frozenset[str]
+    heads: frozenset[str]
     derived_by: tuple[str, ...]
     particles: tuple[str, ...]
     copulas: tuple[str, ...]
@@ -119,10 +121,10 @@ class Lexicon:
             largest_number=max(row["number"] for row in grammar["count"]),
             tintable=frozenset(row["english"] for row in concepts if row["tint"] == "yes"),
             own_colours={row["english"]: row["colour"] for row in concepts if row["colour"]},
-            finer_colours=frozenset(
-                fold_kana(normalise(word)) for row in grammar["colour"] for word in row.get("nearest", [])
-            ),
+            finer_colours=_folded(word for row in grammar["colour"] for word in row.get("nearest", [])),
             counters=_longest_first(own["counters"]),
+            modifiers=_folded(own["modifiers"]),
+            heads=_folded(own["heads"]),
             derived_by=_longest_first(own["derived_by"]),
             particles=_longest_first(own["particles"]),
             copulas=_longest_first(own["copulas"]),
@@ -132,6 +134,14 @@ class Lexicon:
         """Readings of a normalised piece of text; a spelling in the other kana counts if the exact one is no word."""
         key = surface.lower()
         return self.words.get(key) or self.folded_words.get(fold_kana(key), ())
+
+    def is_modifier(self, surface: str) -> bool:
+        """Whether the word in front of another says of which kind that is: 抹茶アイス."""
+        return fold_kana(surface) in self.modifiers
+
+    def is_head(self, surface: str) -> bool:
+        """Whether a run of katakana that ends in this word is a kind of it: フンボルトペンギン."""
+        return fold_kana(surface) in self.heads
 
 
 def japanese_names(row: dict[str, str]) -> list[str]:
@@ -183,6 +193,10 @@ def _fold_words(words: dict[str, tuple[Meaning, ...]]) -> dict[str, tuple[Meanin
         if meanings[0].kind not in _SPELLED_ONE_WAY:
             folded.setdefault(fold_kana(word), set()).add(meanings)
     return {word: next(iter(found)) for word, found in folded.items() if len(found) == 1}
+
+
+def _folded(words: Iterable[str]) -> frozenset[str]:
+    return frozenset(fold_kana(normalise(word)) for word in words)
 
 
 def _digits(grammar: dict[str, Any]) -> dict[str, int]:

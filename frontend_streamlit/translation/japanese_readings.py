@@ -3,17 +3,19 @@
 from collections.abc import Iterator
 
 from frontend_streamlit.translation.characters import script_of
-from frontend_streamlit.translation.japanese_lexicon import Kind
+from frontend_streamlit.translation.japanese_lexicon import Kind, Lexicon
 from frontend_streamlit.translation.japanese_segments import Token
 
 
-def settle_readings(tokens: list[Token]) -> Iterator[Token]:
+def settle_readings(tokens: list[Token], lexicon: Lexicon) -> Iterator[Token]:
     """The same tokens, those with several readings reduced to the one that their neighbours suggest."""
     named = {token.value for token in tokens if token.kind is Kind.NOUN and not is_symbol(token)}
     for place, token in enumerate(tokens):
         kinds = {meaning.kind for meaning in token.meanings}
         if Kind.NOUN not in kinds:
             yield token
+        elif lexicon.is_modifier(token.surface) and _is_joined_to_noun(tokens[place : place + 2]):
+            yield token.meant_as(Kind.UNKNOWN)
         elif Kind.COLOUR in kinds and _is_attribute(tokens[place + 1 : place + 4]):
             yield token.meant_as(Kind.COLOUR)
         elif Kind.FILLER in kinds and place and tokens[place - 1].kind is Kind.NOUN:
@@ -30,6 +32,11 @@ def _is_attribute(following: list[Token]) -> bool:
     if following and following[0].surface in ("の", "な"):
         return kinds[1:2] in ([Kind.NOUN], [Kind.BACKGROUND], [Kind.COLOUR], [Kind.PREFIX])
     return kinds[:1] in ([Kind.NOUN], [Kind.BACKGROUND], [Kind.PREFIX])
+
+
+def _is_joined_to_noun(tokens: list[Token]) -> bool:
+    """抹茶アイス: an ice cream, and no cup of tea."""
+    return len(tokens) > 1 and tokens[1].kind is Kind.NOUN and not is_symbol(tokens[1])
 
 
 def is_symbol(token: Token) -> bool:

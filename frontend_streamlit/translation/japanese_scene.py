@@ -5,7 +5,7 @@ Every step either gives a word a role or reports it as unknown; none is dropped.
 
 from dataclasses import dataclass, field
 
-from frontend_streamlit.translation.japanese_lexicon import Kind
+from frontend_streamlit.translation.japanese_lexicon import Kind, Lexicon
 from frontend_streamlit.translation.japanese_negations import join_negated
 from frontend_streamlit.translation.japanese_readings import is_symbol, settle_readings
 from frontend_streamlit.translation.japanese_segments import Token
@@ -56,14 +56,14 @@ class Scene:
     unknown_spans: list[Span] = field(default_factory=list)
 
 
-def read_scene(tokens: list[Token]) -> Scene:
+def read_scene(tokens: list[Token], lexicon: Lexicon) -> Scene:
     """The scene that the tokens of one text describe."""
-    return _Reader(tokens).read()
+    return _Reader(tokens, lexicon).read()
 
 
 class _Reader:
-    def __init__(self, tokens: list[Token]) -> None:
-        self.words = [word for word in settle_readings(join_negated(tokens)) if word.kind not in _SILENT]
+    def __init__(self, tokens: list[Token], lexicon: Lexicon) -> None:
+        self.words = [word for word in settle_readings(join_negated(tokens), lexicon) if word.kind not in _SILENT]
         self.scene = Scene()
         self.things: dict[int, Thing] = {}  # by the place of every mention
         for place in self.places_of(Kind.NOUN):

@@ -1,7 +1,8 @@
 """Cut a Japanese sentence into known words by longest match; what is left between them is unknown words.
 
 Japanese has no spaces, so a name may turn up inside another word. These rules keep such hits out:
-- no match begins or ends inside a run of katakana, Latin letters or digits (テーブル holds no ベル);
+- no match begins or ends inside a run of katakana, Latin letters or digits (テーブル holds no ベル), save at the seam of a
+  compound (クロネコ);
 - a word in hiragana neither follows the stem of an unknown word (食べる) nor breaks off inside one (いかにも);
 - a lone kanji is a word only if it does not touch another noun or an unknown kanji (日本, 木星, 月曜日).
 """
@@ -18,6 +19,7 @@ _NUMERAL = re.compile(
     r"(?:\s?[〜~,、・-]\s?(?P<to>[0-9]+|[一二三四五六七八九十百千]+))?"  # 2,3匹: two or three
 )
 _TIMES_BEFORE_NOUN = re.compile(r"\s*[×✕✖⨯*xX]\s*")
+_KATAKANA = re.compile(r"[ァ-ヺー]{4,}")
 _NUMBERS_ON = re.compile(r"[.,][0-9]|[.)]\s*[^\s.)]")  # 3.5, and the numbers of a list: 2. バナナ
 _SPACES = re.compile(r"[^\S\n]*")
 _TENS = {"十": 10, "百": 100, "千": 1000}
@@ -71,6 +73,9 @@ class _Segmenter:
         self.lexicon = lexicon
         self.lookahead = 0
         self.scripts = scripts_of(text)
+        self.seams: dict[int, int] = {}  # where the last part of a katakana compound begins -> where its first part does
+        for run in _KATAKANA.finditer(text):
+            self.find_seam(run.start(), run.end())
 
     def run(self) -> list[Token]:
         tokens: list[Token] = []
@@ -83,6 +88,21 @@ class _Segmenter:
                 tokens.extend(self.unknown_words(i))
             i = tokens[-1].end
         return tokens
+
+    def find_seam(self, start: int, end: int) -> None:
+        """Cut an unknown run of katakana before the longest name that it is a kind of."""
+        if self.lexicon.look_up(self.text[start:end]):
+            return
+        for seam in range(start + 2, end - 1):
+            first, last = self.text[start:seam], self.text[seam:end]
+            if not self.is_kind(last, Kind.NOUN):
+                continue
+            if self.is_kind(first, Kind.COLOUR) or self.lexicon.is_modifier(first) or self.lexicon.is_head(last):
+                self.seams[seam] = start
+                return
+
+    def is_kind(self, surface: str, kind: Kind) -> bool:
+        return any(meaning.kind is kind for meaning in self.lexicon.look_up(surface))
 
     def match(self, i: int, *, last: Token | None, unknown_start: int) -> Token | None:
         """The longest token that may start at i.
@@ -132,7 +152,8 @@ class _Segmenter:
             return Token(self.text[i:end], i, (meaning,))
         times = _TIMES_BEFORE_NOUN.match(self.text, end)
         stretch = end if times is None else times.end()
-        if not numeral["times"] and self.length_of_noun(stretch) > (1 if stretch == end else 0):
+        is_part_of_name = i > 0 and self.scripts[i - 1] in _UNCUT  # H2ロケット
+        if not numeral["times"] and not is_part_of_name and self.length_of_noun(stretch) > (1 if stretch == end else 0):
             return Token(self.text[i:stretch], i, (meaning,))
         return None
 
@@ -181,7 +202,7 @@ class _Segmenter:
         script = self.scripts[i]
         is_after_unknown = unknown_start < i
         before = self.scripts[i - 1] if i > 0 else "space"
-        if script == before and script in _UNCUT:
+        if script == before and script in _UNCUT and i not in self.seams:
             return False
         if i > 0 and self.text[i - 1] == JOINER:
             return False
@@ -200,8 +221,8 @@ class _Segmenter:
         if script == "hiragana" and before == "hiragana":
             is_clear = self.text[i - 1] in _ENDINGS_BEFORE_A_NAME or not self.is_hiragana(i, j)
             return kind in _CONTENT and j - i > 1 and i - unknown_start > 1 and is_clear
-        if script == "hiragana":
-            return before != "kanji"
+        if script == "hiragana":  # お月見うさぎ
+            return before != "kanji" or (kind is Kind.NOUN and self.lexicon.is_head(self.text[i:j]))
         if script == "kanji" and before == "digit":
             return False
         if script == "kanji" and before == "kanji":
@@ -229,6 +250,8 @@ class _Segmenter:
         if j == len(self.text) or self.lookahead > _MAX_LOOKAHEAD:
             return True
         script, after = self.scripts[j - 1], self.scripts[j]
+        if j in self.seams:
+            return kind is Kind.COLOUR
         if self.text[j] == JOINER or (script == after and script in _UNCUT):
             return False
         if kind in _CONTENT and self.is_hiragana(i, j) and self.text.startswith(self.text[i:j], j):

@@ -38,7 +38,7 @@ class OfflineTranslator:
         if is_english(text):
             return Translation(source=text, english=text, translator=self.name)
         normal = mend_long_vowels(normalise(text), self.lexicon)
-        scene = read_scene(segment(normal, self.lexicon))
+        scene = read_scene(segment(normal, self.lexicon), self.lexicon)
         return Translation(
             source=text,
             english=write_caption(scene, self.lexicon),

@@ -194,7 +194,7 @@ def test_nothing_is_silently_dropped() -> None:
     silent = {Kind.PARTICLE, Kind.FILLER, Kind.DECORATION, Kind.PREFIX, Kind.NOUN_SUFFIX, Kind.BREAK, Kind.SPACE}
     for text in map(normalise, [*_mixtures(400), *(row["japanese"] for row in SENTENCES)]):
         tokens = segment(text, LEXICON)
-        scene = read_scene(tokens)
+        scene = read_scene(tokens, LEXICON)
         reported = {place for start, end in scene.unknown_spans for place in range(start, end)}
         told = [t.colour for t in scene.things if t.colour] + [scene.background] * bool(scene.background)
         positions = {relation.position for relation in scene.relations}
