@@ -8,7 +8,7 @@ from enum import Enum, auto
 from pathlib import Path
 from typing import Any, Self
 
-from frontend_streamlit.translation.characters import fold_kana, normalise
+from frontend_streamlit.translation.characters import fold_kana, normalise, script_of
 
 
 class Kind(Enum):
@@ -33,6 +33,7 @@ class Kind(Enum):
     UNKNOWN = auto()
 
 
+_DRAWN = frozenset({Kind.NOUN, Kind.COLOUR, Kind.SCENE, Kind.STYLE})
 _SPELLED_ONE_WAY = frozenset({Kind.PARTICLE, Kind.PREFIX, Kind.NOUN_SUFFIX, Kind.POSITION})
 
 
@@ -56,6 +57,14 @@ class ArticleRule:
         """The phrase with its article."""
         takes_an = phrase.startswith(self.an_before) and not phrase.startswith(self.a_exceptions)
         return f"{'an' if takes_an or phrase.startswith(self.an_exceptions) else 'a'} {phrase}"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a word is if any of some pieces of text stands in the same sentence; without a meaning it is unknown."""
+
+    beside: tuple[str, ...]
+    meaning: Meaning
 
 
 @dataclass(frozen=True)
@@ -86,6 +95,11 @@ class Lexicon:
     tintable: frozenset[str]  # English names of what it draws in any colour
     own_colours: dict[str, str]  # of the concepts that have one
     finer_colours: frozenset[str]  # Japanese names of those that it draws as the nearest one that it has
+    spelling_of: dict[str, str]  # Japanese names of what can be drawn, by their folded spelling
+    look_alikes: frozenset[str]  # folded words that only look as if a known one had been misspelled
+    readings: dict[str, tuple[Reading, ...]]
+    drawn_by_scene: dict[str, tuple[str, ...]]  # what a scene shows besides the things asked for
+    empty_scene: dict[str, str]  # the background that stands for a scene in which that is not to be
     counters: tuple[str, ...]
     modifiers: frozenset[str]
     heads: frozenset[str]
@@ -123,6 +137,11 @@ class Lexicon:
             own_colours={row["english"]: row["colour"] for row in concepts if row["colour"]},
             finer_colours=_folded(word for row in grammar["colour"] for word in row.get("nearest", [])),
             counters=_longest_first(own["counters"]),
+            spelling_of=_spellings(words),
+            look_alikes=_folded(own["look_alikes"]),
+            readings=_readings(own["reading"], words),
+            drawn_by_scene={row["english"]: tuple(row.get("draws", [])) for row in grammar["scene"]},
+            empty_scene={row["english"]: row["empty"] for row in grammar["scene"] if "empty" in row},
             modifiers=_folded(own["modifiers"]),
             heads=_folded(own["heads"]),
             derived_by=_longest_first(own["derived_by"]),
@@ -193,6 +212,25 @@ def _fold_words(words: dict[str, tuple[Meaning, ...]]) -> dict[str, tuple[Meanin
         if meanings[0].kind not in _SPELLED_ONE_WAY:
             folded.setdefault(fold_kana(word), set()).add(meanings)
     return {word: next(iter(found)) for word, found in folded.items() if len(found) == 1}
+
+
+def _spellings(words: dict[str, tuple[Meaning, ...]]) -> dict[str, str]:
+    return {
+        fold_kana(word): word
+        for word, meanings in words.items()
+        if meanings[0].kind in _DRAWN and not any(script_of(char) in ("latin", "symbol") for char in word)
+    }
+
+
+def _readings(rows: Iterable[dict[str, Any]], words: dict[str, tuple[Meaning, ...]]) -> dict[str, tuple[Reading, ...]]:
+    look_alikes: frozenset[str]  # folded words that only look as if a known one had been misspelled
+    readings: dict[str, tuple[Reading, ...]] = {}
+    for row in rows:
+        meaning = words[row["means"]][0] if "means" in row else Meaning(Kind.UNKNOWN)
+        for word in row["words"]:
+            key = fold_kana(normalise(word))
+            readings[key] = (*readings.get(key, ()), Reading(tuple(map(normalise, row["beside"])), meaning))
+    return readings
 
 
 def _folded(words: Iterable[str]) -> frozenset[str]:

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator
 
-from frontend_streamlit.translation.characters import script_of
+from frontend_streamlit.translation.characters import fold_kana, script_of
 from frontend_streamlit.translation.japanese_lexicon import Kind, Lexicon
 from frontend_streamlit.translation.japanese_segments import Token
 
 
 def settle_readings(tokens: list[Token], lexicon: Lexicon) -> Iterator[Token]:
     """The same tokens, those with several readings reduced to the one that their neighbours suggest."""
+    tokens = [_by_evidence(token, tokens, lexicon) for token in tokens]
     named = {token.value for token in tokens if token.kind is Kind.NOUN and not is_symbol(token)}
     for place, token in enumerate(tokens):
         kinds = {meaning.kind for meaning in token.meanings}
@@ -24,6 +25,17 @@ def settle_readings(tokens: list[Token], lexicon: Lexicon) -> Iterator[Token]:
             yield token.meant_as(Kind.DECORATION)
         else:
             yield token.meant_as(Kind.NOUN)
+
+
+def _by_evidence(token: Token, tokens: list[Token], lexicon: Lexicon) -> Token:
+    """バタフライ beside 泳ぐ is no butterfly."""
+    readings = lexicon.readings.get(fold_kana(token.surface), ())
+    if readings:
+        text = "".join(other.surface for other in tokens)
+        for reading in readings:
+            if any(piece in text for piece in reading.beside):
+                return Token(token.surface, token.start, (reading.meaning,))
+    return token
 
 
 def _is_attribute(following: list[Token]) -> bool:

@@ -64,6 +64,7 @@ def read_scene(tokens: list[Token], lexicon: Lexicon) -> Scene:
 class _Reader:
     def __init__(self, tokens: list[Token], lexicon: Lexicon) -> None:
         self.words = [word for word in settle_readings(join_negated(tokens), lexicon) if word.kind not in _SILENT]
+        self.lexicon = lexicon
         self.scene = Scene()
         self.things: dict[int, Thing] = {}  # by the place of every mention
         for place in self.places_of(Kind.NOUN):
@@ -82,12 +83,26 @@ class _Reader:
         self.read_positions()
         for word in self.words:
             if word.kind is Kind.SCENE:
-                self.scene.settings.setdefault(word.value, word.span)
+                self.read_setting(word)
             elif word.kind is Kind.STYLE:
                 self.scene.styles.setdefault(word.value, word.span)
             elif word.kind in _UNKNOWN:
                 self.scene.unknown_spans.append(word.span)
         return self.scene
+
+    def read_setting(self, word: Token) -> None:
+        """Note a scene; one that would show what the sentence negates (雲のない青空) is only a background."""
+        shown = self.lexicon.drawn_by_scene.get(word.value, ())
+        if not any(meaning.value in shown for other in self.words for meaning in other.meanings if self.negates(other)):
+            self.scene.settings.setdefault(word.value, word.span)
+        elif self.scene.background:
+            self.scene.unknown_spans.append(word.span)
+        else:
+            self.scene.background, self.scene.background_span = self.lexicon.empty_scene[word.value], word.span
+
+    @staticmethod
+    def negates(word: Token) -> bool:
+        return word.kind is Kind.UNKNOWN and bool(word.value)
 
     # Looking around; places outside the sentence hold nothing
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from frontend_streamlit.translation.characters import JOINER, scripts_of
 from frontend_streamlit.translation.japanese_lexicon import Kind, Lexicon, Meaning
+from frontend_streamlit.translation.japanese_suggestions import mend_romaji
 
 _NUMERAL = re.compile(
     r"(?P<times>(?:[×✕✖⨯*]|[xX](?=\s*[0-9]))\s*)?"
@@ -20,6 +21,7 @@ _NUMERAL = re.compile(
 )
 _TIMES_BEFORE_NOUN = re.compile(r"\s*[×✕✖⨯*xX]\s*")
 _KATAKANA = re.compile(r"[ァ-ヺー]{4,}")
+_LETTER_IN_KANA = re.compile(r"[ぁ-ゖァ-ヺー]+(?P<letters>(?!w|x)[a-z]{1,2})[ぁ-ゖァ-ヺー]+")
 _NUMBERS_ON = re.compile(r"[.,][0-9]|[.)]\s*[^\s.)]")  # 3.5, and the numbers of a list: 2. バナナ
 _SPACES = re.compile(r"[^\S\n]*")
 _TENS = {"十": 10, "百": 100, "千": 1000}
@@ -76,6 +78,10 @@ class _Segmenter:
         self.seams: dict[int, int] = {}  # where the last part of a katakana compound begins -> where its first part does
         for run in _KATAKANA.finditer(text):
             self.find_seam(run.start(), run.end())
+        self.typos: dict[int, int] = {}  # where words with a letter of the keyboard in them begin -> where they end
+        for run in _LETTER_IN_KANA.finditer(text):
+            start, end = self.find_typo(run)
+            self.typos[start] = end
 
     def run(self) -> list[Token]:
         tokens: list[Token] = []
@@ -101,6 +107,14 @@ class _Segmenter:
                 self.seams[seam] = start
                 return
 
+    def find_typo(self, run: re.Match[str]) -> tuple[int, int]:
+        """The longest known word that some letters among kana spoil; the whole run if there is none."""
+        for start in range(run.start(), run.start("letters")):
+            for end in range(run.end(), run.end("letters"), -1):
+                if self.is_kind(mend_romaji(self.text[start:end]), Kind.NOUN):
+                    return start, end
+        return run.start(), run.end() - self.length_of_tail(run.start(), run.end(), True)
+
     def is_kind(self, surface: str, kind: Kind) -> bool:
         return any(meaning.kind is kind for meaning in self.lexicon.look_up(surface))
 
@@ -111,9 +125,12 @@ class _Segmenter:
             last: the word before, spaces aside, if the sentence has not broken since.
             unknown_start: where the run of unmatched characters right before i began; i if there is none.
         """
+        if i in self.typos:
+            return _unknown(self.text[i : self.typos[i]], i)
         number = self.match_number(i, last, unknown_start)
         shortest = len(number.surface) if number else 0
-        for j in range(min(i + self.lexicon.longest, len(self.text)), i + shortest, -1):
+        furthest = min(start for start in (*self.typos, len(self.text)) if start >= i)
+        for j in range(min(i + self.lexicon.longest, furthest), i + shortest, -1):
             meanings = tuple(
                 meaning
                 for meaning in self.lexicon.look_up(self.text[i:j])

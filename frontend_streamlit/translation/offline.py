@@ -12,6 +12,7 @@ from frontend_streamlit.translation.japanese_limits import undrawn_spans
 from frontend_streamlit.translation.japanese_scene import Relation, Scene, Span, Thing, read_scene
 from frontend_streamlit.translation.japanese_segments import segment
 from frontend_streamlit.translation.japanese_spelling import mend_long_vowels
+from frontend_streamlit.translation.japanese_suggestions import suggest
 
 DEFAULT_DATA_DIR = Path(__file__).resolve().parents[2] / "backend_gpu" / "mini"
 
@@ -39,12 +40,15 @@ class OfflineTranslator:
             return Translation(source=text, english=text, translator=self.name)
         normal = mend_long_vowels(normalise(text), self.lexicon)
         scene = read_scene(segment(normal, self.lexicon), self.lexicon)
+        unknown_words = _pieces(normal, _outermost(scene.unknown_spans))
+        suggestions = {word: suggest(word, self.lexicon) for word in unknown_words}
         return Translation(
             source=text,
             english=write_caption(scene, self.lexicon),
             translator=self.name,
-            unknown_words=_pieces(normal, _outermost(scene.unknown_spans)),
+            unknown_words=unknown_words,
             not_drawn=_pieces(normal, sorted(undrawn_spans(scene, normal, self.lexicon))),
+            suggestions={word: known for word, known in suggestions.items() if known},
         )
 
 
