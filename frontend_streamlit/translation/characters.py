@@ -6,6 +6,7 @@ from functools import lru_cache
 
 _SPACED_VOICED_MARKS = re.compile(r"(?<=[ぁ-ゖァ-ヺｦ-ﾝ])[゛゜]")  # か゛
 _VOICED_MARKS = {"゛": "\u3099", "゜": "\u309a"}
+_QUOTES = frozenset("「」『』“”‘’\"'《》〈〉｢｣")  # part words as little as a space does
 _LINE_ENDS = frozenset("\n\r\v\f\x1c\x1d\x1e\x85")
 _BLANKS = frozenset("\t\x1f\u2800")
 _LIST_NUMBERS = frozenset(map(chr, (*range(0x2460, 0x249C), *range(0x24EA, 0x2500), *range(0x2776, 0x2794))))  # ①
@@ -70,7 +71,7 @@ def script_of(char: str) -> str:
         return _script_of_letter(unicodedata.name(char, ""))
     if category == "Nd":
         return "digit"
-    if category[0] == "Z":
+    if category[0] == "Z" or char in _QUOTES:
         return "space" if char not in "\u2028\u2029" else "break"
     if category[0] == "M":
         return "mark"

@@ -103,6 +103,7 @@ class Lexicon:
     counters: tuple[str, ...]
     modifiers: frozenset[str]
     heads: frozenset[str]
+    resuming: tuple[str, ...]
     derived_by: tuple[str, ...]
     particles: tuple[str, ...]
     copulas: tuple[str, ...]
@@ -144,6 +145,7 @@ class Lexicon:
             empty_scene={row["english"]: row["empty"] for row in grammar["scene"] if "empty" in row},
             modifiers=_folded(own["modifiers"]),
             heads=_folded(own["heads"]),
+            resuming=_longest_first(own["resuming"]),
             derived_by=_longest_first(own["derived_by"]),
             particles=_longest_first(own["particles"]),
             copulas=_longest_first(own["copulas"]),
@@ -181,6 +183,10 @@ def _grammar_words(grammar: dict[str, Any]) -> Iterator[tuple[str, Meaning]]:
         for row in grammar[section]:
             for word in (*row["japanese"], *row.get("nearest", [])):
                 yield word, Meaning(kind, row["english"])
+    for row in grammar["position"]:
+        for word in row["japanese"]:
+            for pronoun in own["resuming"]:
+                yield pronoun + word, Meaning(Kind.POSITION, row["english"])
     for section, kind in (("colour", Kind.COLOUR), ("scene", Kind.SCENE), ("style", Kind.STYLE)):
         for row in grammar[section]:
             yield row["english"], Meaning(kind, row["english"])

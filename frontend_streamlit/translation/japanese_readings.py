@@ -17,7 +17,7 @@ def settle_readings(tokens: list[Token], lexicon: Lexicon) -> Iterator[Token]:
             yield token
         elif lexicon.is_modifier(token.surface) and _is_joined_to_noun(tokens[place : place + 2]):
             yield token.meant_as(Kind.UNKNOWN)
-        elif Kind.COLOUR in kinds and _is_attribute(tokens[place + 1 : place + 4]):
+        elif Kind.COLOUR in kinds and (_is_attribute(tokens[place + 1 : place + 4]) or _is_ground(tokens[:place])):
             yield token.meant_as(Kind.COLOUR)
         elif Kind.FILLER in kinds and place and tokens[place - 1].kind is Kind.NOUN:
             yield token.meant_as(Kind.FILLER)  # 猫あり; ありと猫: an ant
@@ -43,12 +43,22 @@ def _is_attribute(following: list[Token]) -> bool:
     kinds = [token.kind for token in following if token.kind is not Kind.SPACE]
     if following and following[0].surface in ("の", "な"):
         return kinds[1:2] in ([Kind.NOUN], [Kind.BACKGROUND], [Kind.COLOUR], [Kind.PREFIX])
+    if following and following[0].surface == "を":
+        return kinds[1:2] == [Kind.BACKGROUND]
     return kinds[:1] in ([Kind.NOUN], [Kind.BACKGROUND], [Kind.PREFIX])
 
 
 def _is_joined_to_noun(tokens: list[Token]) -> bool:
     """抹茶アイス: an ice cream, and no cup of tea."""
     return len(tokens) > 1 and tokens[1].kind is Kind.NOUN and not is_symbol(tokens[1])
+
+
+def _is_ground(before: list[Token]) -> bool:
+    """背景はオレンジ, 背景:オレンジ."""
+    kinds = [token.kind for token in before[-4:] if token.kind not in (Kind.SPACE, Kind.PARTICLE)]
+    if kinds[-1:] == [Kind.BREAK]:
+        return before[-1].surface == ":" and kinds[-2:-1] == [Kind.BACKGROUND]
+    return kinds[-1:] == [Kind.BACKGROUND] and before[-1].surface not in ("に", "で")
 
 
 def is_symbol(token: Token) -> bool:

@@ -142,6 +142,9 @@ class _Reader:
         """The earlier thing that a clause takes up (猫は...) or that makes the noise of its own name (犬がわんわん)."""
         is_topic = self.ends_clause(place - 1) and self.is_particle(place + 1, "は")
         is_noise = self.is_particle(place - 1, "が") and not self.is_particle(place + 1)
+        owner = self.things.get(place - 2) if self.is_particle(place - 1, "の") else None
+        if owner is not None and owner.noun == self.words[place].value:
+            return owner  # 七夕の短冊
         if not is_topic and not is_noise:
             return None
         return next((thing for thing in self.things.values() if thing.noun == self.words[place].value), None)
@@ -244,6 +247,9 @@ class _Reader:
     def read_positions(self) -> None:
         sides: dict[int, int] = {}  # a thing's place -> the place of its side in the picture
         for place in self.places_of(Kind.POSITION):
+            if self.words[place].surface.startswith(self.lexicon.resuming):
+                self.relate_to_last(place)
+                continue
             if not self.is_particle(place - 1, "の"):
                 subject = self.thing_on_side(place)
                 if subject is None or subject in sides:
@@ -258,6 +264,15 @@ class _Reader:
             else:
                 self.relate(subject, place, reference)
         self.pair_sides(sides)
+
+    def relate_to_last(self, place: int) -> None:
+        """家があって、その左に木: the next thing lies on that side of the last one."""
+        reference = max((p for p in self.things if p < place), default=None)
+        subject = min((p for p in self.things if p > place), default=None)
+        if reference is None or subject is None:
+            self.report(place)
+        else:
+            self.relate(subject, place, reference)
 
     def relate(self, subject: int, position: int, reference: int) -> None:
         """Note a relation; English can say one about each thing."""

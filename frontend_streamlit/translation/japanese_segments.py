@@ -25,13 +25,16 @@ _LETTER_IN_KANA = re.compile(r"[ぁ-ゖァ-ヺー]+(?P<letters>(?!w|x)[a-z]{1,2}
 _NUMBERS_ON = re.compile(r"[.,][0-9]|[.)]\s*[^\s.)]")  # 3.5, and the numbers of a list: 2. バナナ
 _SPACES = re.compile(r"[^\S\n]*")
 _TENS = {"十": 10, "百": 100, "千": 1000}
+_EACH = "ずつ"
 _MAX_DIGITS = 9
 _MAX_DIGITS_WITHOUT_COUNTER = 3  # more are a year
 # An unknown adjective, verb or noun with its particle ends in one of these when a name follows it.
 _ENDINGS_BEFORE_A_NAME = frozenset("るうくすむぶぐいなただのがはにでとも")
 _UNCUT = ("katakana", "latin", "letter", "digit")  # scripts in which no word begins or ends inside a run
+_SHORTEST_SURE_WORD = 4
 _MAX_LOOKAHEAD = 3  # words; how far a decision may depend on what follows
 _CONTENT = frozenset({Kind.NOUN, Kind.SCENE, Kind.COLOUR, Kind.NUMBER})
+_PAUSES = "、。,.!?…・:;\n\r\v\f\x85\u2028\u2029"
 _SPLITTING_PARTICLES = frozenset("がはをにでとのも")
 
 
@@ -85,6 +88,7 @@ class _Segmenter:
 
     def run(self) -> list[Token]:
         tokens: list[Token] = []
+        self.ends_of_nouns: set[int] = set()
         i = 0
         while i < len(self.text):
             token = self.match(i, last=_last_word(tokens), unknown_start=i)
@@ -93,6 +97,8 @@ class _Segmenter:
             else:
                 tokens.extend(self.unknown_words(i))
             i = tokens[-1].end
+            if tokens[-1].kind is Kind.NOUN:
+                self.ends_of_nouns.add(i)
         return tokens
 
     def find_seam(self, start: int, end: int) -> None:
@@ -150,7 +156,7 @@ class _Segmenter:
         numeral = _NUMERAL.match(self.text, i)
         if numeral is None or len(numeral["number"]) > _MAX_DIGITS:
             return None
-        is_behind_noun = last is not None and last.kind in (Kind.NOUN, Kind.NOUN_SUFFIX)
+        is_behind_noun = self.is_behind_noun(i, last)
         if numeral["times"] and not is_behind_noun:
             return None
         meaning = Meaning(Kind.NUMBER, str(self.number(numeral["number"])))
@@ -174,6 +180,13 @@ class _Segmenter:
             return Token(self.text[i:stretch], i, (meaning,))
         return None
 
+    def is_behind_noun(self, i: int, last: Token | None) -> bool:
+        """りんご 3, but also りんご:3 and りんご(3)."""
+        if last is not None and last.kind in (Kind.NOUN, Kind.NOUN_SUFFIX):
+            return True
+        before = self.text[:i].rstrip()
+        return before.endswith((":", "(", "=")) and len(before[:-1].rstrip()) in self.ends_of_nouns
+
     def end_of_counter(self, end: int, meaning: Meaning) -> int:
         """Where the counter of a number ends, which may stand behind a space; 0 if there is none."""
         spaces = _SPACES.match(self.text, end)
@@ -181,7 +194,7 @@ class _Segmenter:
             for counter in self.lexicon.counters:
                 stop = start + len(counter)
                 if self.text.startswith(counter, start) and self.may_end(end - 1, stop, meaning):
-                    return stop
+                    return stop + len(_EACH) * self.text.startswith(_EACH, stop)
         return 0
 
     def length_of_noun(self, i: int) -> int:
@@ -229,6 +242,9 @@ class _Segmenter:
             return not is_after_unknown and self.may_be_particle(i, j, last)
         if kind is Kind.NOUN_SUFFIX:
             return not is_after_unknown and last is not None and last.kind is Kind.NOUN and last.end == i
+        is_resumed = self.text.startswith(self.lexicon.resuming, i)  # その左
+        if kind is Kind.POSITION and is_resumed:
+            return True
         if kind is Kind.POSITION and is_after_unknown and self.text[i - 1] != "の":
             return False
         if kind is Kind.POSITION and self.is_hiragana(i, j):
@@ -237,6 +253,8 @@ class _Segmenter:
             return True
         if script == "hiragana" and before == "hiragana":
             is_clear = self.text[i - 1] in _ENDINGS_BEFORE_A_NAME or not self.is_hiragana(i, j)
+            if kind is Kind.NOT_A_NAME and j - i >= _SHORTEST_SURE_WORD:
+                return True  # おおきいきとちいさいいえ holds no さい
             return kind in _CONTENT and j - i > 1 and i - unknown_start > 1 and is_clear
         if script == "hiragana":  # お月見うさぎ
             return before != "kanji" or (kind is Kind.NOUN and self.lexicon.is_head(self.text[i:j]))
@@ -247,7 +265,10 @@ class _Segmenter:
         return True
 
     def may_be_particle(self, i: int, j: int, last: Token | None) -> bool:
-        if last is None or last.kind is Kind.PARTICLE:
+        if last is None:  # 50%の猫
+            is_behind_sign = i > 0 and self.scripts[i - 1] == "break" and self.text[i - 1] not in _PAUSES
+            return is_behind_sign and j < len(self.text) and self.scripts[j] != "hiragana"
+        if last.kind is Kind.PARTICLE:
             return False
         return last.end == i or j == len(self.text) or self.scripts[j] != "hiragana"
 
@@ -326,6 +347,8 @@ class _Segmenter:
         while j < len(self.text) and (self.scripts[j] == "symbol") == (self.scripts[i] == "symbol"):
             if self.match(j, last=None, unknown_start=i) is not None or (j - i > 1 and self.may_resume(j)):
                 break
+            if j == i + 4 and self.is_mimetic(i) and self.match(j, last=None, unknown_start=j) is not None:
+                break
             j += 1
         tokens: list[Token] = []
         start = i
@@ -340,6 +363,10 @@ class _Segmenter:
             is_copula = self.text[end:j] in self.lexicon.copulas
             tokens.append(Token(self.text[end:j], end, (Meaning(Kind.FILLER if is_copula else Kind.PARTICLE),)))
         return tokens
+
+    def is_mimetic(self, i: int) -> bool:
+        """きらきらおほしさま."""
+        return self.is_hiragana(i, i + 4) and self.text[i : i + 2] == self.text[i + 2 : i + 4]
 
     def may_resume(self, j: int) -> bool:
         """Whether known words go on at j, behind an unknown one and its particle: 公園でいぬが."""
