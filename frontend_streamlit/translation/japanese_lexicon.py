@@ -86,6 +86,7 @@ class Lexicon:
     words: dict[str, tuple[Meaning, ...]]
     folded_words: dict[str, tuple[Meaning, ...]]  # hiragana for katakana, where that is unambiguous
     longest: int
+    beginnings: frozenset[str]  # of the folded words, of every length
     plurals: dict[str, str]
     digits: dict[str, int]  # kanji numerals
     number_words: tuple[str, ...]
@@ -128,6 +129,7 @@ class Lexicon:
             words=words,
             folded_words=_fold_words(words),
             longest=max(map(len, words)),
+            beginnings=frozenset(fold_kana(word[:length]) for word in words for length in range(1, len(word))),
             plurals={row["english"]: row["plural"] for row in concepts},
             digits=_digits(grammar),
             number_words=tuple(own["number_words"]),

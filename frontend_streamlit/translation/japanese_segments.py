@@ -109,7 +109,8 @@ class _Segmenter:
             first, last = self.text[start:seam], self.text[seam:end]
             if not self.is_kind(last, Kind.NOUN):
                 continue
-            if self.is_kind(first, Kind.COLOUR) or self.lexicon.is_modifier(first) or self.lexicon.is_head(last):
+            is_modifier = len(first) > 2 and self.lexicon.is_modifier(first)  # トラベル is no ベル
+            if is_modifier or self.is_kind(first, Kind.COLOUR) or self.lexicon.is_head(last):
                 self.seams[seam] = start
                 return
 

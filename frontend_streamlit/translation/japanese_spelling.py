@@ -3,7 +3,7 @@
 import re
 import unicodedata
 
-from frontend_streamlit.translation.characters import script_of
+from frontend_streamlit.translation.characters import fold_kana, script_of
 from frontend_streamlit.translation.japanese_lexicon import Kind, Lexicon
 
 _WAVES = "~〜∼〰"
@@ -58,22 +58,27 @@ class _Mender:
     def is_word_around(self, place: int, letter: str) -> bool:
         """Whether a word begins before a place and goes on to it or beyond, if a letter stands there."""
         longest = self.lexicon.longest + 1
-        for start in range(max(place - longest, 0), place):
-            for end in range(place + 1, min(start + longest, len(self.text)) + 1):
+        starts = [start for start in range(max(place - longest, 0), place) if self.may_begin_word(start, place)]
+        least = place + 1 if letter else place + 2
+        ends = [end for end in range(least, min(place + longest, len(self.text)) + 1) if not self.cuts_katakana(end)]
+        for start in starts:
+            for end in ends:
                 word = f"{self.text[start:place]}{letter}{self.text[place + 1 : end]}"
-                is_long = len(word) > 2 or word.endswith("ー")
-                if is_long and (letter or end > place + 1) and self.is_whole(start, end) and self.is_word(word):
+                if (len(word) > 2 or word.endswith("ー")) and self.is_word(word):
                     return True
         return False
 
-    def is_whole(self, start: int, end: int) -> bool:
-        """Whether no katakana goes on at either end."""
-        cuts = (self.text[max(start - 1, 0) : start + 1], self.text[end - 1 : end + 1])
-        return not any(len(cut) > 1 and all(script_of(char) == "katakana" for char in cut) and cut[1] != "ー" for cut in cuts)
+    def may_begin_word(self, start: int, place: int) -> bool:
+        return not self.cuts_katakana(start) and fold_kana(self.text[start:place].lower()) in self.lexicon.beginnings
+
+    def cuts_katakana(self, place: int) -> bool:
+        """Whether a word that begins or ends at a place would cut a run of katakana."""
+        around = self.text[max(place - 1, 0) : place + 1]
+        return len(around) > 1 and around[1] != "ー" and all(script_of(char) == "katakana" for char in around)
 
     def ends_word(self, place: int) -> bool:
         starts = range(max(place - self.lexicon.longest, 0), place - 1)
-        return any(self.is_whole(start, place) and self.is_word(self.text[start:place]) for start in starts)
+        return any(not self.cuts_katakana(start) and self.is_word(self.text[start:place]) for start in starts)
 
     def is_word(self, surface: str) -> bool:
         return any(meaning.kind in _WORDS for meaning in self.lexicon.look_up(surface))

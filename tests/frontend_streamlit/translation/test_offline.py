@@ -180,6 +180,8 @@ def _mixtures(count: int) -> list[str]:
         "\u3000",
         "、",
         "本",
+        *("red", "apple", "logo", "사과", "яблоко", "x3", "×2", "5", " 12", "2〜3匹", "1.5個", "りんgお", "ヌートリア"),
+        *("する", "その左", "クロネコ", "抹茶アイス", "お月見うさぎ", "雲のない", "①", "」", "の絵", "ペンギソ", "\ue000"),
     ]
     pools = [names, words, GRAMMAR["translator"]["particles"], GRAMMAR["translator"]["fillers"], odd]
     return ["".join(random_source.choice(random_source.choice(pools)) for _ in range(7)) for _ in range(count)]
