@@ -32,8 +32,28 @@ def test_no_concept_or_colour_has_another_article_than_the_published_weights_lea
 
 @pytest.mark.parametrize(
     "phrase",
-    ["a ufo", "a ufos", "a ukulele", "a unicorn", "a unicycle", "a eucalyptus", "a one-eyed cat", "a herb", "a house"]
-    + ["an hourglass", "an heirloom", "an umbrella", "an urn", "an orange ufo", "a purple umbrella", "an unidentified ufo"],
+    [
+        *(
+            "a ufo",
+            "a ufos",
+            "a ukulele",
+            "a unicorn",
+            "a unicycle",
+            "a eucalyptus",
+            "a one-eyed cat",
+            "a herb",
+            "a house",
+        ),
+        *(
+            "an hourglass",
+            "an heirloom",
+            "an umbrella",
+            "an urn",
+            "an orange ufo",
+            "an unidentified ufo",
+            "a purple egg",
+        ),
+    ],
 )
 def test_an_article_goes_by_the_sound(phrase: str) -> None:
     article, noun = phrase.split(" ", 1)

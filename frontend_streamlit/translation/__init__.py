@@ -10,8 +10,8 @@ class Translation:
     """What became of one text.
 
     `unknown_words` are the pieces of the source that `english` does not express, in the order of the source.
-    `not_drawn` are the pieces that `english` expresses but the mini model can't draw, `suggestions` the known words that
-    unknown ones were probably meant to be. `english` is empty when nothing was understood.
+    `not_drawn` are the pieces that `english` expresses but the mini model can't draw; `suggestions` has the known words
+    that unknown ones were probably meant to be. `english` is empty when nothing was understood.
     """
 
     source: str

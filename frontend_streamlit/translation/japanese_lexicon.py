@@ -231,7 +231,6 @@ def _spellings(words: dict[str, tuple[Meaning, ...]]) -> dict[str, str]:
 
 
 def _readings(rows: Iterable[dict[str, Any]], words: dict[str, tuple[Meaning, ...]]) -> dict[str, tuple[Reading, ...]]:
-    look_alikes: frozenset[str]  # folded words that only look as if a known one had been misspelled
     readings: dict[str, tuple[Reading, ...]] = {}
     for row in rows:
         meaning = words[row["means"]][0] if "means" in row else Meaning(Kind.UNKNOWN)

@@ -193,7 +193,10 @@ class _Reader:
         elif self.things[target].colour:
             self.report(place)
         else:
-            self.things[target].colour, self.things[target].colour_span = self.words[place].value, self.words[place].span
+            self.things[target].colour, self.things[target].colour_span = (
+                self.words[place].value,
+                self.words[place].span,
+            )
 
     def coloured_ahead(self, place: int) -> int | None:
         """The noun after a colour; an unknown word with a particle behind it counts as one (赤い屋根の)."""
@@ -236,11 +239,15 @@ class _Reader:
         begins_clause = self.kind(place - 1) in (None, Kind.BREAK)
         if ahead is not None and (self.is_particle(place + 1, "の") or (begins_clause and ahead == place + 1)):
             order.insert(0, ahead)  # 犬、二匹の猫; 犬、3×猫
-        target = next((self.things[p] for p in order if p is not None and self.things[p].number_span is None), None)
-        if target is None:
+        free = [self.things[p] for p in order if p is not None and self.things[p].number_span is None]
+        targets = free[:1]
+        if self.words[place].surface.endswith("ずつ"):  # 犬と猫を二匹ずつ
+            begin = max((p for p in self.places_of(Kind.BREAK) if p < place), default=0)
+            targets = [thing for thing in free if begin <= thing.place < place] or targets
+        for thing in targets:
+            thing.number, thing.number_span = int(self.words[place].value), self.words[place].span
+        if not targets:
             self.report(place)
-        else:
-            target.number, target.number_span = int(self.words[place].value), self.words[place].span
 
     # Positions: 家の左に犬, 犬が家の左に, 犬の右側の猫; 左に犬、右に猫
 

@@ -1,8 +1,8 @@
 """Cut a Japanese sentence into known words by longest match; what is left between them is unknown words.
 
 Japanese has no spaces, so a name may turn up inside another word. These rules keep such hits out:
-- no match begins or ends inside a run of katakana, Latin letters or digits (テーブル holds no ベル), save at the seam of a
-  compound (クロネコ);
+- no match begins or ends inside a run of katakana, Latin letters or digits (テーブル holds no ベル), except where
+  a compound has its seam (クロネコ);
 - a word in hiragana neither follows the stem of an unknown word (食べる) nor breaks off inside one (いかにも);
 - a lone kanji is a word only if it does not touch another noun or an unknown kanji (日本, 木星, 月曜日).
 """
@@ -12,22 +12,20 @@ from dataclasses import dataclass
 
 from frontend_streamlit.translation.characters import JOINER, scripts_of
 from frontend_streamlit.translation.japanese_lexicon import Kind, Lexicon, Meaning
+from frontend_streamlit.translation.japanese_numbers import (
+    EACH,
+    MAX_DIGITS,
+    MAX_DIGITS_WITHOUT_COUNTER,
+    NUMBERS_ON,
+    NUMERAL,
+    SPACES,
+    TIMES_BEFORE_NOUN,
+    value_of,
+)
 from frontend_streamlit.translation.japanese_suggestions import mend_romaji
 
-_NUMERAL = re.compile(
-    r"(?P<times>(?:[×✕✖⨯*]|[xX](?=\s*[0-9]))\s*)?"
-    r"(?P<number>[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+(?:\.[0-9]+)?|[〇一二三四五六七八九十百千]+)"
-    r"(?:\s?[〜~,、・-]\s?(?P<to>[0-9]+|[一二三四五六七八九十百千]+))?"  # 2,3匹: two or three
-)
-_TIMES_BEFORE_NOUN = re.compile(r"\s*[×✕✖⨯*xX]\s*")
 _KATAKANA = re.compile(r"[ァ-ヺー]{4,}")
 _LETTER_IN_KANA = re.compile(r"[ぁ-ゖァ-ヺー]+(?P<letters>(?!w|x)[a-z]{1,2})[ぁ-ゖァ-ヺー]+")
-_NUMBERS_ON = re.compile(r"[.,][0-9]|[.)]\s*[^\s.)]")  # 3.5, and the numbers of a list: 2. バナナ
-_SPACES = re.compile(r"[^\S\n]*")
-_TENS = {"十": 10, "百": 100, "千": 1000}
-_EACH = "ずつ"
-_MAX_DIGITS = 9
-_MAX_DIGITS_WITHOUT_COUNTER = 3  # more are a year
 # An unknown adjective, verb or noun with its particle ends in one of these when a name follows it.
 _ENDINGS_BEFORE_A_NAME = frozenset("るうくすむぶぐいなただのがはにでとも")
 _UNCUT = ("katakana", "latin", "letter", "digit")  # scripts in which no word begins or ends inside a run
@@ -78,7 +76,9 @@ class _Segmenter:
         self.lexicon = lexicon
         self.lookahead = 0
         self.scripts = scripts_of(text)
-        self.seams: dict[int, int] = {}  # where the last part of a katakana compound begins -> where its first part does
+        self.seams: dict[
+            int, int
+        ] = {}  # where the last part of a katakana compound begins -> where its first part does
         for run in _KATAKANA.finditer(text):
             self.find_seam(run.start(), run.end())
         self.typos: dict[int, int] = {}  # where words with a letter of the keyboard in them begin -> where they end
@@ -154,13 +154,13 @@ class _Segmenter:
 
     def match_number(self, i: int, last: Token | None, unknown_start: int) -> Token | None:
         """A number with its counter (2匹, 2,3匹, ×3個), or one right beside a noun (りんご 3, ×3, 3×りんご)."""
-        numeral = _NUMERAL.match(self.text, i)
-        if numeral is None or len(numeral["number"]) > _MAX_DIGITS:
+        numeral = NUMERAL.match(self.text, i)
+        if numeral is None or len(numeral["number"]) > MAX_DIGITS:
             return None
         is_behind_noun = self.is_behind_noun(i, last)
         if numeral["times"] and not is_behind_noun:
             return None
-        meaning = Meaning(Kind.NUMBER, str(self.number(numeral["number"])))
+        meaning = Meaning(Kind.NUMBER, str(value_of(numeral["number"], self.lexicon.digits)))
         for end_of_numeral in dict.fromkeys((numeral.end(), numeral.end("number"))):
             end = self.end_of_counter(end_of_numeral, meaning)
             is_possible = end and self.may_start(i, end, Kind.NUMBER, None, unknown_start)
@@ -168,13 +168,13 @@ class _Segmenter:
                 is_whole_number = "." not in numeral["number"]
                 return Token(self.text[i:end], i, (meaning if is_whole_number else Meaning(Kind.UNKNOWN),))
         number, end = numeral["number"], numeral.end("number")
-        if not number.isdecimal() or len(number) > _MAX_DIGITS_WITHOUT_COUNTER:
+        if not number.isdecimal() or len(number) > MAX_DIGITS_WITHOUT_COUNTER:
             return None
         if not self.may_start(i, end, Kind.NUMBER, None, unknown_start):
             return None
         if is_behind_noun and self.ends_phrase(end):
             return Token(self.text[i:end], i, (meaning,))
-        times = _TIMES_BEFORE_NOUN.match(self.text, end)
+        times = TIMES_BEFORE_NOUN.match(self.text, end)
         stretch = end if times is None else times.end()
         is_part_of_name = i > 0 and self.scripts[i - 1] in _UNCUT  # H2ロケット
         if not numeral["times"] and not is_part_of_name and self.length_of_noun(stretch) > (1 if stretch == end else 0):
@@ -190,17 +190,17 @@ class _Segmenter:
 
     def end_of_counter(self, end: int, meaning: Meaning) -> int:
         """Where the counter of a number ends, which may stand behind a space; 0 if there is none."""
-        spaces = _SPACES.match(self.text, end)
+        spaces = SPACES.match(self.text, end)
         for start in dict.fromkeys((end, spaces.end() if spaces else end)):
             for counter in self.lexicon.counters:
                 stop = start + len(counter)
                 if self.text.startswith(counter, start) and self.may_end(end - 1, stop, meaning):
-                    return stop + len(_EACH) * self.text.startswith(_EACH, stop)
+                    return stop + len(EACH) * self.text.startswith(EACH, stop)
         return 0
 
     def length_of_noun(self, i: int) -> int:
         """How long the noun is that begins at i, behind spaces."""
-        spaces = _SPACES.match(self.text, i)
+        spaces = SPACES.match(self.text, i)
         start = spaces.end() if spaces else i
         noun = self.match_after(max(start - 1, 0), start, Meaning(Kind.SPACE))
         is_noun = noun is not None and any(meaning.kind is Kind.NOUN for meaning in noun.meanings)
@@ -209,25 +209,9 @@ class _Segmenter:
     def ends_phrase(self, i: int) -> bool:
         """Whether a phrase may end at i: nothing follows, a space, a break, a sign or a particle."""
         if i == len(self.text) or self.scripts[i] in ("space", "break", "symbol"):
-            return _NUMBERS_ON.match(self.text, i) is None
+            return NUMBERS_ON.match(self.text, i) is None
         following = self.match_after(i - 1, i, Meaning(Kind.NUMBER))
         return following is not None and following.kind in (Kind.PARTICLE, Kind.FILLER)
-
-    def number(self, numeral: str) -> int:
-        """The value of digits (the whole part) or of kanji numerals; 二三 means two or three, 二〇 twenty."""
-        numeral = numeral.replace(",", "").partition(".")[0]
-        if numeral.isdecimal():
-            return int(numeral)
-        if "〇" in numeral:
-            return int("".join(str(self.lexicon.digits.get(char, 0)) for char in numeral))
-        total = digit = 0
-        for char in numeral:
-            if char in _TENS:
-                total += max(digit, 1) * _TENS[char]
-                digit = 0
-            else:
-                digit = digit or self.lexicon.digits[char]
-        return total + digit
 
     def may_start(self, i: int, j: int, kind: Kind, last: Token | None, unknown_start: int) -> bool:
         script = self.scripts[i]

@@ -7,7 +7,7 @@ from frontend_streamlit.translation.characters import fold_kana, script_of
 from frontend_streamlit.translation.japanese_lexicon import Kind, Lexicon
 
 _WAVES = "~〜∼〰"
-_STROKES = r"\-\u2010\u2011\u2012\u2013\u2014\u2015\u2043\u2212\u2500\u2501\u2796\u2e3a\u2e3b\u31d0\u3161\u1173\u02d7\u30a0"
+_STROKES = r"\-\u02d7\u1173\u2010-\u2015\u2043\u2212\u23af\u2500\u2501\u2796\u2e3a\u2e3b\u30a0\u3161\u31d0"
 _MARKS = re.compile(rf"(?<=[ぁ-ゖァ-ヺ])(?:[ー{_WAVES}{_STROKES}]+|一)")
 _WORDS = frozenset({Kind.NOUN, Kind.COLOUR, Kind.SCENE, Kind.STYLE, Kind.BACKGROUND, Kind.FILLER, Kind.NOT_A_NAME})
 
@@ -44,8 +44,8 @@ class _Mender:
         is_long_vowel = set(mark) == {"ー"}
         before, after = (script_of(self.text[i : i + 1] or " ") for i in (place - 1, place + 1))
         if before == "hiragana" or not is_long_vowel:
-            vowels = "" if self.ends_word(place) else _vowels_after(self.text[place - 1])
-            for letter in ("", *vowels):  # り〜んご, ひこーき; but かいて〜 is no かいてい
+            letters: list[str] = ["", *_vowels_after(self.text[place - 1])]
+            for letter in letters[:1] if self.ends_word(place) else letters:  # かいて〜 is no かいてい
                 if self.is_word_around(place, letter):
                     return letter
         if is_long_vowel:

@@ -26,7 +26,7 @@ _ROMAJI_LEFT = re.compile(r"([a-z]{1,2})([ぁ-ゖァ-ヺ]?)")
 
 
 def suggest(word: str, lexicon: Lexicon) -> str | None:
-    """The known word that an unknown one was probably meant to be; None if there is none, or more than one as likely."""
+    """The known word that an unknown one was probably meant to be; None if there is none, or two are as likely."""
     mended = mend_romaji(word)
     if mended != word and (known := lexicon.spelling_of.get(fold_kana(mended))):
         return known
@@ -107,4 +107,3 @@ def _row(kana: str) -> str:
     """The consonant of a kana."""
     name = unicodedata.name(_bare(kana), "")
     return name.rpartition(" ")[2][:-1] if name.startswith("HIRAGANA") else ""
-

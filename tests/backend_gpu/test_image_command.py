@@ -156,8 +156,12 @@ def test_words_that_were_probably_meant_are_told_though_nothing_can_be_drawn(tmp
 
 def test_what_is_left_out_meant_or_not_drawn_has_a_line_each(tmp_path: Path) -> None:
     translation = {
-        **{"source": "赤い自転車とペンギソ", "english": "a red bicycle", "translator": "offline"},
-        **{"unknown_words": ["ペンギソ"], "not_drawn": ["赤い"], "suggestions": {"ペンギソ": "ペンギン"}},
+        "source": "赤い自転車とペンギソ",
+        "english": "a red bicycle",
+        "translator": "offline",
+        "unknown_words": ["ペンギソ"],
+        "not_drawn": ["赤い"],
+        "suggestions": {"ペンギソ": "ペンギン"},
     }
     result = run_image(translation, f"--out={tmp_path / 'a.png'}")
     assert result.returncode == 0, result.stderr
