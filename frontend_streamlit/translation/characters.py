@@ -48,6 +48,11 @@ def fold_kana(text: str) -> str:
     return "".join(chr(ord(char) - 0x60) if "ァ" <= char <= "ヶ" else char for char in text)
 
 
+def vowel_of(kana: str) -> str:
+    """The vowel in which a kana ends; "" for ん."""
+    return {"A": "あ", "I": "い", "U": "う", "E": "え", "O": "お"}.get(unicodedata.name(kana, " ")[-1], "")
+
+
 def scripts_of(text: str) -> list[str]:
     """The script of every character; a combining mark and the mark of a long vowel belong to what they follow."""
     scripts = [script_of(char) for char in text]

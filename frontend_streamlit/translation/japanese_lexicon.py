@@ -8,7 +8,7 @@ from enum import Enum, auto
 from pathlib import Path
 from typing import Any, Self
 
-from frontend_streamlit.translation.characters import fold_kana, normalise, script_of
+from frontend_streamlit.translation.characters import fold_kana, normalise, script_of, vowel_of
 
 
 class Kind(Enum):
@@ -185,6 +185,8 @@ def _grammar_words(grammar: dict[str, Any]) -> Iterator[tuple[str, Meaning]]:
         for row in grammar[section]:
             for word in (*row["japanese"], *row.get("nearest", [])):
                 yield word, Meaning(kind, row["english"])
+                if kind is Kind.COLOUR and word.endswith("色"):
+                    yield f"{word[:-1]}いろ", Meaning(kind, row["english"])
     for row in grammar["position"]:
         for word in row["japanese"]:
             for pronoun in own["resuming"]:
@@ -219,6 +221,8 @@ def _fold_words(words: dict[str, tuple[Meaning, ...]]) -> dict[str, tuple[Meanin
     for word, meanings in words.items():
         if meanings[0].kind not in _SPELLED_ONE_WAY:
             folded.setdefault(fold_kana(word), set()).add(meanings)
+            if "ー" in word and len(word) > 2 and meanings[0].kind is Kind.NOUN:
+                folded.setdefault(_spell_out_vowels(fold_kana(word)), set()).add(meanings)
     return {word: next(iter(found)) for word, found in folded.items() if len(found) == 1}
 
 
@@ -242,6 +246,14 @@ def _readings(rows: Iterable[dict[str, Any]], words: dict[str, tuple[Meaning, ..
 
 def _folded(words: Iterable[str]) -> frozenset[str]:
     return frozenset(fold_kana(normalise(word)) for word in words)
+
+
+def _spell_out_vowels(word: str) -> str:
+    """As children spell it: けえき."""
+    spelled = ""
+    for char in word:
+        spelled += (vowel_of(spelled[-1:]) if spelled and char == "ー" else char) or "ー"
+    return spelled
 
 
 def _digits(grammar: dict[str, Any]) -> dict[str, int]:

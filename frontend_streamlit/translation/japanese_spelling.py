@@ -1,9 +1,8 @@
 """Mend how words are typed where only one reading is left: dashes for long vowels, and vowels drawn out."""
 
 import re
-import unicodedata
 
-from frontend_streamlit.translation.characters import fold_kana, script_of
+from frontend_streamlit.translation.characters import fold_kana, script_of, vowel_of
 from frontend_streamlit.translation.japanese_lexicon import Kind, Lexicon
 
 _WAVES = "~〜∼〰"
@@ -94,4 +93,5 @@ class _Mender:
 
 def _vowels_after(kana: str) -> str:
     """What a long vowel after a kana may be written with: きょう, とけい."""
-    return {"A": "あ", "I": "い", "U": "う", "E": "えい", "O": "おう"}.get(unicodedata.name(kana)[-1], "")
+    vowel = vowel_of(kana)
+    return vowel + {"え": "い", "お": "う"}.get(vowel, "")
