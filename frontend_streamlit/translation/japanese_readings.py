@@ -69,6 +69,8 @@ def is_symbol(token: Token) -> bool:
 def _only_decorates(tokens: list[Token], place: int, named: set[str]) -> bool:
     """りんご🍎, 猫3匹🐱 and 描いて❤: a symbol that follows words without a particle, and names nothing new."""
     token = tokens[place]
+    while place and tokens[place - 1].surface == token.surface:  # ⭐⭐⭐ are all alike
+        place -= 1
     before = next(
         (other for other in reversed(tokens[max(place - 3, 0) : place]) if other.kind is not Kind.SPACE), None
     )
