@@ -8,6 +8,7 @@ Japanese has no spaces, so a name may turn up inside another word. These rules k
 """
 
 import re
+import string
 from dataclasses import dataclass
 
 from frontend_streamlit.translation.characters import JOINER, scripts_of
@@ -172,7 +173,8 @@ class _Segmenter:
             return None
         if not self.may_start(i, end, Kind.NUMBER, None, unknown_start):
             return None
-        if is_behind_noun and self.ends_phrase(end):
+        is_model_name = self.text[:i].rstrip().endswith(tuple(string.ascii_letters))  # iPhone 15
+        if is_behind_noun and not is_model_name and self.ends_phrase(end):
             return Token(self.text[i:end], i, (meaning,))
         times = TIMES_BEFORE_NOUN.match(self.text, end)
         stretch = end if times is None else times.end()

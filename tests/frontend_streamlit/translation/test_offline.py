@@ -133,6 +133,15 @@ def test_every_colour_goes_with_every_concept_and_with_the_background(colour: di
         assert _understood(f"{joined}ロボット") == _a(f"{english} robot")
 
 
+def test_a_colour_is_drawn_on_what_takes_any_colour_or_has_it() -> None:
+    spelling_of = {colour["english"]: colour["japanese"][0] for colour in GRAMMAR["colour"]}
+    for row in CONCEPTS:
+        for colour in {"blue", "red", row["colour"]} - {""}:
+            is_drawn = row["tint"] == "yes" or row["colour"] == colour
+            told = TRANSLATOR.translate(f"{spelling_of[colour]}の{japanese_names(row)[0]}").not_drawn
+            assert told == (() if is_drawn else (spelling_of[colour],)), (row["english"], colour)
+
+
 @pytest.mark.parametrize("section", ["scene", "style"])
 def test_every_spelling_of_a_scene_or_style_is_understood(section: str) -> None:
     for row in GRAMMAR[section]:
