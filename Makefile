@@ -19,6 +19,11 @@ override MINUTES := $(value MINUTES)
 override FOLDER := $(value FOLDER)
 export PROMPT OUT SEED N MODEL CONCEPTS FONT MINUTES FOLDER
 
+# Recipes run modules of this folder, which Python would not look into; and torch takes only paths that are UTF-8,
+# whatever the locale says.
+unexport PYTHONSAFEPATH
+export PYTHONUTF8 := 1
+
 ifeq ($(PYTHON),$(VENV)/bin/python)
 RUNTIME := $(VENV)/installed
 DEV := $(VENV)/installed-dev
@@ -57,7 +62,7 @@ docker-up: ## both in containers, with docker compose [GPU=1] [MODEL=mini] [TORC
 test: $(DEV) ## the tests, but for the three slow sets below; names what it skips [ARGS="-k unet"]
 	@$(PYTHON) -m pytest $(ARGS)
 
-test-crash: $(DEV) ## the tests that kill the service again and again [ARGS=…]
+test-crash: $(DEV) ## the tests that start and kill service and page again and again [ARGS=…]
 	@$(PYTHON) -m pytest -m crash $(ARGS)
 
 test-terraform: $(DEV) ## the tests about the cloud: Terraform, boot, deploy command [ARGS=…]
@@ -90,6 +95,9 @@ destroy: ## remove it, pictures included: PROJECT=… [REGION=…] [YES=1] [WAIT
 
 mini-train: $(RUNTIME) ## a mini model of your own: [CONCEPTS=my.tsv] [FONT=my.ttf] [MINUTES=60] [FOLDER=out/mini]
 	@set -e; folder="$${FOLDER:-out/mini}"; minutes="$${MINUTES:-60}"; \
+	case "$$minutes" in [!1-9]*|*[!0-9]*) echo "MINUTES is $$minutes: must be a whole number from 1" >&2; exit 2;; esac; \
+	echo "First the base model for $$minutes min, then the upsampler for $$((minutes / 3 + 1)); Ctrl-C stops, and the same"; \
+	echo "command goes on from there."; \
 	train() { $(PYTHON) -m backend_gpu.mini.training "$$@" --folder="$$folder" \
 	  $${CONCEPTS:+--concepts="$$CONCEPTS"} $${FONT:+--font="$$FONT"}; }; \
 	train train base --minutes="$$minutes" $${CONCEPTS:+--start-from=backend_gpu/mini/weights}; \

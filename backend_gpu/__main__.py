@@ -4,8 +4,10 @@ import argparse
 import ipaddress
 import json
 import logging
+import os
 import random
 import signal
+import stat
 import sys
 import tempfile
 import time
@@ -16,7 +18,8 @@ from typing import get_args
 from pydantic import ValidationError
 
 from backend_gpu.errors import BackendError, InvalidRequest
-from backend_gpu.settings import ModelName, Settings, let_waiting_threads_sleep
+from backend_gpu.settings import ModelName, Settings, expanded, let_waiting_threads_sleep
+from backend_gpu.streams import open_streams, tell
 
 MAX_PROMPT_CHARACTERS = 1000
 MAX_SEED = 2**32 - 1
@@ -37,6 +40,7 @@ class Translation:
 
 def main() -> int:
     """Run one command; a failure is one line on stderr and exit code 2."""
+    open_streams()
     settings = "\n".join(
         f"  BACKEND_{name.upper():20} {field.description} [{field.get_default()}]"
         for name, field in Settings.model_fields.items()
@@ -63,10 +67,10 @@ def main() -> int:
         else:
             serve(read_settings())
     except BackendError as error:
-        print(f"error: {error}", file=sys.stderr)
+        tell(f"error: {error}", sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
+        tell("stopped", sys.stderr)
         return 130
     return 0
 
@@ -120,14 +124,14 @@ def make_images(options: argparse.Namespace) -> None:
     if name not in get_args(ModelName):
         raise InvalidRequest(f"there is no model {name!r}: choose {' or '.join(get_args(ModelName))}")
     paths = output_paths(options.out, count)
-    translation = read_translation(sys.stdin.read())
-    print(f"{translation.source!r} → {translation.english!r}  ({translation.translator})")
+    translation = read_translation(sys.stdin.buffer.read())
+    tell(f"{translation.source!r} → {translation.english!r}  ({translation.translator})")
     if translation.unknown_words:
-        print(f"not understood and left out: {', '.join(translation.unknown_words)}", file=sys.stderr)
+        tell(f"not understood and left out: {', '.join(translation.unknown_words)}", sys.stderr)
     if translation.suggestions:
-        print(f"perhaps you meant: {suggested(translation)}", file=sys.stderr)
+        tell(f"perhaps you meant: {suggested(translation)}", sys.stderr)
     if translation.not_drawn and name == "mini":
-        print(f"beyond what the model mini can draw: {', '.join(translation.not_drawn)}", file=sys.stderr)
+        tell(f"beyond what the model mini can draw: {', '.join(translation.not_drawn)}", sys.stderr)
     draw_and_write(translation, name, settings, seed, paths)
 
 
@@ -149,7 +153,7 @@ def draw_and_write(translation: Translation, name: ModelName, settings: Settings
     engine = open_engine(name, settings.device, settings.checkpoints, settings.mini_dir)
     info = engine.info
     if unknown := engine.check_prompt(translation.english):
-        print(f"the model {info.model} was not trained on: {', '.join(unknown)}", file=sys.stderr)
+        tell(f"the model {info.model} was not trained on: {', '.join(unknown)}", sys.stderr)
     loaded_at = time.perf_counter()
     request = JobRequest(
         prompt=translation.english,
@@ -176,7 +180,7 @@ def draw_and_write(translation: Translation, name: ModelName, settings: Settings
         pixels = engine.generate(request.drawings(), request.batch_settings(), on_step)
     for index, (path, picture) in enumerate(zip(paths, pixels, strict=True)):
         write_picture(path, encode_png(picture, request.record(index, info.model_hash)))
-        print(f"{path}  seed {request.seed_of(index)}")
+        tell(f"{path}  seed {request.seed_of(index)}")
     written_at = time.perf_counter()
     stages = {
         "load": loaded_at - started_at,
@@ -184,7 +188,7 @@ def draw_and_write(translation: Translation, name: ModelName, settings: Settings
         "upsample": ended_at["upsample"] - ended_at["base"],
         "write": written_at - ended_at["upsample"],
     }
-    print("  ".join(f"{stage} {seconds:.2f} s" for stage, seconds in stages.items()))
+    tell("  ".join(f"{stage} {seconds:.2f} s" for stage, seconds in stages.items()))
 
 
 def whole_number(name: str, text: str, least: int, most: int) -> int:
@@ -202,21 +206,47 @@ def output_paths(out: Path, count: int) -> list[Path]:
     """Where the pictures go.
 
     Raises:
-        InvalidRequest: not a PNG in a folder that exists.
+        InvalidRequest: not a PNG in a folder that exists, or one that can't be written.
     """
+    try:
+        out = expanded(out)
+    except ValueError as error:
+        raise InvalidRequest(f"{out}: {error}") from error
     if out.suffix.lower() != ".png":
-        raise InvalidRequest(f"{out} does not end in .png: pictures are written as PNG")
-    if not out.parent.is_dir():
-        raise InvalidRequest(f"the folder {out.parent} does not exist: create it, or choose another")
+        raise InvalidRequest(f"{out} does not end in .png: pictures are written as PNG, such as apple.png")
+    paths = [out] if count == 1 else [out.with_stem(f"{out.stem}-{number}") for number in range(1, count + 1)]
+    try:
+        if not out.parent.is_dir():
+            raise InvalidRequest(f"the folder {out.parent} does not exist: create it, or choose another")
+        for path in paths:
+            check_name(path)
+    except (OSError, ValueError) as error:  # such as a longer path than the system takes, or a NUL in it
+        raise InvalidRequest(f"can't write {out}: {getattr(error, 'strerror', None) or error}") from error
     try:
         tempfile.TemporaryFile(dir=out.parent).close()
     except OSError as error:
         raise InvalidRequest(f"can't write to the folder {out.parent}: {error.strerror}") from error
-    paths = [out] if count == 1 else [out.with_stem(f"{out.stem}-{number}") for number in range(1, count + 1)]
-    for path in paths:
-        if path.is_dir():
-            raise InvalidRequest(f"{path} is a folder: choose another name")
     return paths
+
+
+def check_name(path: Path) -> None:
+    """See that a picture may have this path, in a folder that exists.
+
+    Raises:
+        InvalidRequest: it may not.
+        OSError, ValueError: the system does not take the path.
+    """
+    length, most = len(os.fsencode(path.name)), os.pathconf(path.parent, "PC_NAME_MAX")
+    if 0 < most < length:
+        raise InvalidRequest(f"the file name {path.name} has {length} bytes, at most {most}: choose a shorter one")
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return
+    if stat.S_ISDIR(mode):
+        raise InvalidRequest(f"{path} is a folder: choose another name")
+    if not os.access(path, os.W_OK):
+        raise InvalidRequest(f"{path} is there and read-only: choose another name")
 
 
 def read_settings() -> Settings:
@@ -234,15 +264,17 @@ def read_settings() -> Settings:
         raise InvalidRequest(f"{name} is {value}: {first['msg']}") from error
 
 
-def read_translation(text: str) -> Translation:
+def read_translation(text: bytes) -> Translation:
     """Read and check the translator's answer.
 
     Raises:
         InvalidRequest: it is no translation, or there is nothing to draw in it.
     """
     try:
-        translation = Translation(**json.loads(text))
-    except (json.JSONDecodeError, TypeError) as error:
+        told = json.loads(text)
+        json.dumps(told, ensure_ascii=False).encode()  # half a character, as JSON may escape it, is no text
+        translation = Translation(**told)
+    except (ValueError, TypeError) as error:
         raise InvalidRequest(
             "stdin is not a translation: it must be JSON as frontend_streamlit.translation prints"
         ) from error

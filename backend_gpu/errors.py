@@ -74,9 +74,13 @@ class ServiceStopping(BackendError):
 
 
 class StorageUnavailable(BackendError):
-    """The data folder can't be written to; nothing was accepted."""
+    """The data folder can't be used; nothing was accepted."""
 
-    retry_after_s = 30.0  # somebody has to make room
+    retry_after_s = 30.0  # somebody has to see to it
+
+
+class StorageDamaged(StorageUnavailable):
+    """The queue's file is damaged; nothing was accepted."""
 
 
 class GalleryUnavailable(BackendError):

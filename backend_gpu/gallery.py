@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 
 from backend_gpu.errors import BackendError, GalleryUnavailable
+from backend_gpu.plain_text import without_controls
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem  # few need it
@@ -56,11 +57,16 @@ class PictureRecord:
             "Model": self.model,
             "Model hash": self.model_hash[:10],
         }
-        lines = [" ".join(self.prompt.split())]
+        lines = [one_line(self.prompt)]
         if self.negative_prompt:
-            lines.append(f"Negative prompt: {' '.join(self.negative_prompt.split())}")
+            lines.append(f"Negative prompt: {one_line(self.negative_prompt)}")
         lines.append(", ".join(f"{name}: {value}" for name, value in settings.items()))
         return "\n".join(lines)
+
+
+def one_line(text: str) -> str:
+    """A text with single spaces for all white space and for control characters, which break readers of PNG."""
+    return " ".join(without_controls(text).split())
 
 
 def encode_png(pixels: NDArray[np.uint8], record: PictureRecord) -> bytes:
@@ -84,7 +90,7 @@ def write_picture(path: Path, png: bytes, temporary: Path | None = None) -> None
     Raises:
         BackendError: there is no such folder, or it can't be written to.
     """
-    temporary = temporary or path.with_name(f".{path.name}.{uuid4().hex}.new")
+    temporary = temporary or path.with_name(f".{uuid4().hex}.new")  # not longer than names may be
     try:
         with temporary.open("wb") as file:
             file.write(png)
@@ -156,7 +162,7 @@ class Gallery:
         return self.root.startswith("gs://")
 
     def _folder(self, owner: str) -> Path:
-        return Path(self.root).expanduser() / owner
+        return Path(self.root) / owner
 
     def _open_bucket(self) -> "AbstractFileSystem":
         bucket = self._bucket

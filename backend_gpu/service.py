@@ -1,18 +1,16 @@
 """Everything behind the HTTP faces, built once from the settings."""
 
-import fcntl
-import os
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from backend_gpu.engine import Engine
-from backend_gpu.errors import StorageUnavailable
 from backend_gpu.gallery import Gallery
 from backend_gpu.jobs.feed import Feed
+from backend_gpu.jobs.folder_lock import FolderLock
 from backend_gpu.jobs.intake import Blocklist, Intake, Quota
 from backend_gpu.jobs.pictures import Delivery, Pictures
-from backend_gpu.jobs.store import Caps, JobStore, storage_access
+from backend_gpu.jobs.store import Caps, JobStore
 from backend_gpu.jobs.worker import Worker, WorkerOptions
 from backend_gpu.metrics import Metrics
 from backend_gpu.settings import Settings
@@ -30,7 +28,7 @@ class Service:
     worker: Worker
     intake: Intake
     open_engine: Callable[[], Engine]
-    lock_file: int  # held as long as the process lives
+    lock: FolderLock  # held as long as the process lives
     stopping: threading.Event = field(default_factory=threading.Event)
 
     def start(self) -> None:
@@ -48,7 +46,7 @@ class Service:
         """Stop drawing, and close the files."""
         self.stop_drawing()
         self.store.close()
-        os.close(self.lock_file)
+        self.lock.release()
 
 
 def build_service(settings: Settings, open_engine: Callable[[], Engine]) -> Service:
@@ -56,12 +54,13 @@ def build_service(settings: Settings, open_engine: Callable[[], Engine]) -> Serv
 
     Raises:
         StorageUnavailable: the data folder can't be used, or another service uses it.
+        BackendError: the queue's file is damaged, or Python's SQLite is too old.
         InvalidRequest: the blocklist can't be read.
     """
     blocklist = Blocklist.read(settings.blocklist)
-    lock_file = lock_folder(settings)
+    lock = FolderLock(settings.data_dir / "service.lock")
     caps = Caps(queued_jobs=settings.max_queued_jobs, jobs_per_owner=settings.max_jobs_per_owner)
-    store = JobStore(settings.data_dir / "jobs.sqlite3", caps)
+    store = JobStore(settings.data_dir / "jobs.sqlite3", caps, lock=lock)
     pictures = Pictures(settings.data_dir / "finished", Gallery(settings.gallery_root))
     feed, metrics = Feed(), Metrics()
     options = WorkerOptions(
@@ -80,21 +79,5 @@ def build_service(settings: Settings, open_engine: Callable[[], Engine]) -> Serv
         worker=worker,
         intake=Intake(store, worker, blocklist, quota),
         open_engine=open_engine,
-        lock_file=lock_file,
+        lock=lock,
     )
-
-
-def lock_folder(settings: Settings) -> int:
-    """Take the data folder for this process alone; the lock ends with the process, however that ends."""
-    path = settings.data_dir / "service.lock"
-    with storage_access(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(file)
-        raise StorageUnavailable(
-            f"another service uses the data folder {settings.data_dir}: stop it, or set BACKEND_DATA_DIR"
-        ) from error
-    return file

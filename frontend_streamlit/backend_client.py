@@ -3,6 +3,7 @@
 import inspect
 import re
 import time
+import unicodedata
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,6 +17,12 @@ Answer = TypeVar("Answer")
 JobStatus = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 2.0, 10.0
 MAX_CONNECTIONS = 32  # kept open for later calls
+# Beside format characters: fillers, and marks that choose a look
+UNSEEN = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0") | {
+    chr(code)
+    for first, last in ((0x180B, 0x180F), (0xFE00, 0xFE0F), (0xE0100, 0xE01EF))
+    for code in range(first, last + 1)
+}
 SUBMIT_PAUSES_S = (0.2, 0.8)  # between tries with one key: the same job, however often it arrives
 
 
@@ -134,6 +141,7 @@ class Job:
     eta_s: float | None
     progress: Progress | None
     preview: str | None  # data URL
+    unknown_words: tuple[str, ...]  # that the model left out
     images: tuple[Image, ...]
     error_code: str | None
 
@@ -153,13 +161,18 @@ class Status:
     queued_jobs: int
     running_jobs: int
     vocabulary: frozenset[str]  # empty: any English
+    word_pattern: str  # of a word of a prompt, as a regular expression
+    function_words: frozenset[str]  # never unknown
     experimental: tuple[str, ...]  # phrases that it knows but does not draw well
     untrained: frozenset[str]  # names of things whose words it knows from elsewhere, but that it never saw
 
     def unknown_words(self, english: str) -> list[str]:
-        """Words of a prompt that the model has never seen."""
-        words = dict.fromkeys(re.findall(r"[a-z]+(?:-[a-z]+)*", english.lower()))
-        return [word for word in words if word not in self.vocabulary] if self.vocabulary else []
+        """Words of a prompt that the model has never seen, by the rule that it tells; a Job names those left out."""
+        if not self.vocabulary or not self.word_pattern:
+            return []
+        known = self.vocabulary | self.function_words
+        words = dict.fromkeys(re.findall(self.word_pattern, folded(english)))
+        return [word for word in words if word not in known]
 
     def draws(self, phrase: str) -> bool:
         """Whether the model was trained to draw what a phrase of its grammar names."""
@@ -257,6 +270,14 @@ class BackendClient:
         raise error_of(response)
 
 
+def folded(text: str) -> str:
+    """A text as the backend looks for words in it: NFKC, lower case, without characters that nobody sees."""
+    seen = "".join(
+        character for character in text if unicodedata.category(character) != "Cf" and character not in UNSEEN
+    )
+    return unicodedata.normalize("NFKC", seen).casefold()
+
+
 def error_of(response: requests.Response) -> BackendError:
     """What an answer that is no success means."""
     try:
@@ -277,7 +298,9 @@ def read_status(document: Mapping[str, Any]) -> Status:
         queued_jobs=document["queued_jobs"],
         running_jobs=document["running_jobs"],
         vocabulary=frozenset(document["vocabulary"]),
-        experimental=tuple(document.get("experimental", ())),  # this and the next: older backends don't tell
+        word_pattern=document.get("word_pattern", ""),  # from here on older backends don't tell
+        function_words=frozenset(document.get("function_words", ())),
+        experimental=tuple(document.get("experimental", ())),
         untrained=frozenset(document.get("untrained", ())),
     )
 
@@ -298,6 +321,7 @@ def read_job(document: Mapping[str, Any]) -> Job:
         eta_s=document["eta_seconds"],
         progress=picked(Progress, document["progress"]) if document["progress"] else None,
         preview=document["preview"],
+        unknown_words=tuple(document.get("unknown_words", ())),
         images=tuple(picked(Image, image) for image in document["images"]),
         error_code=document["error"]["code"] if document["error"] else None,
     )

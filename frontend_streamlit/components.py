@@ -182,13 +182,13 @@ def show_notices(session: Session, clients: Clients, status: Status | None) -> N
             st.info(texts.suggestion.format(as_text(unknown_word), as_text(known)))
         if translation.not_drawn and (status is None or status.model != "glide"):
             st.info(texts.not_drawn.format(as_text(texts.comma.join(translation.not_drawn))))
-    english = st.session_state.english.lower()
+    english = st.session_state.english
     if status is not None and english:
         if unknown := status.unknown_words(english):
             st.warning(texts.model_unknown_words.format(texts.comma.join(unknown)))
         for phrase in status.experimental_phrases(english):
             st.warning(texts.experimental.format(name_of(phrase, session, clients)))
-        if status.model == "glide" and PEOPLE & set(english.replace(",", " ").split()):
+        if status.model == "glide" and PEOPLE & set(english.lower().replace(",", " ").split()):
             st.warning(texts.people_warning)
 
 

@@ -20,7 +20,7 @@ class Word:
 @lru_cache
 def drawable(data_dir: Path) -> dict[str, tuple[Word, ...]]:
     """The words by kind: concept, colour, scene, style."""
-    with (data_dir / "concepts.tsv").open(encoding="utf-8", newline="") as file:
+    with (data_dir / "concepts.tsv").open(encoding="utf-8-sig", newline="") as file:
         rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
         concepts = tuple(Word(japanese_names(row)[0], row["english"]) for row in rows)
     grammar = tomllib.loads((data_dir / "grammar.toml").read_text(encoding="utf-8"))

@@ -82,6 +82,8 @@ def draw_job_card(session: Session, clients: Clients, job: Job) -> None:
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         st.markdown(f"**{as_text(job.request.source_prompt or job.request.prompt)}**", width="content")
         st.button(label, key=key, type="tertiary", on_click=session.act, args=action)
+    if job.unknown_words:
+        st.caption(texts.left_out.format(as_text(texts.comma.join(job.unknown_words))))
     if error := session.cancel_errors.pop(job.id, None):
         st.error(sentence_for(error, texts))
     if job.status == "succeeded":

@@ -1,7 +1,11 @@
 """Settings of the page, from the environment (`FRONTEND_…`)."""
 
+import codecs
+import ipaddress
+import locale
 import os
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
@@ -21,6 +25,34 @@ def sendable(token: SecretStr) -> SecretStr:
     return token
 
 
+def bare_host(host: str) -> str:
+    """A host as sockets take it: an address in its shortest form, IPv6 without brackets; a name in lower case."""
+    host = host.strip()
+    if host.startswith("[") and host.endswith("]"):
+        host = host[1:-1]
+    try:
+        return str(ipaddress.ip_address(host))
+    except ValueError:
+        return host.lower()
+
+
+def expanded(path: Path) -> Path:
+    """A path whose ~ or ~user is that home folder.
+
+    Raises:
+        ValueError: there is no such user.
+    """
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"there is no home folder {path.parts[0]}") from error
+
+
+def expanded_root(root: str) -> str:
+    """Likewise the root of a gallery, which may be a bucket's URL instead."""
+    return str(expanded(Path(root))) if root.startswith("~") else root
+
+
 def is_vm_name(name: str) -> str:
     """Refuse what names no machine."""
     if name:
@@ -36,18 +68,23 @@ def are_emails(addresses: str) -> str:
     return addresses
 
 
+Host = Annotated[str, AfterValidator(bare_host)]
+UserPath = Annotated[Path, AfterValidator(expanded)]
+GalleryRoot = Annotated[str, AfterValidator(expanded_root)]
+
+
 class Settings(BaseSettings):
     """What an operator may choose; read once by the entry point."""
 
     model_config = SettingsConfigDict(env_prefix="FRONTEND_", env_ignore_empty=True)
 
-    host: Annotated[str, Field(description="address that the page listens on")] = "127.0.0.1"
+    host: Annotated[Host, Field(description="address that the page listens on")] = "127.0.0.1"
     port: Annotated[int, Field(ge=1, le=65535, description="port of the page")] = 8501
     backend_url: Annotated[str, Field(description="where the backend is")] = "http://127.0.0.1:8000"
     backend_token: Annotated[SecretStr, AfterValidator(sendable), Field(description="the backend's bearer token")] = (
         SecretStr("")
     )
-    gallery: Annotated[str, Field(description="folder or gs:// URL of the gallery")] = "data/gallery"
+    gallery: Annotated[GalleryRoot, Field(description="folder or gs:// URL of the gallery")] = "data/gallery"
     translator: Annotated[
         TranslatorName,
         Field(description="auto takes google if it has a project, local if it has a folder, else offline"),
@@ -55,9 +92,9 @@ class Settings(BaseSettings):
     google_project: Annotated[str, Field(description="project that pays for Cloud Translation")] = ""
     google_location: Annotated[str, Field(description="its location; a glossary needs a region")] = "global"
     google_glossary: Annotated[str, Field(description="glossary to translate with")] = ""
-    local_translator: Annotated[Path | None, Field(description="folder of a CTranslate2 model")] = None
+    local_translator: Annotated[UserPath | None, Field(description="folder of a CTranslate2 model")] = None
     mini_dir: Annotated[
-        Path | None, Field(description="a mini model of your own, for the offline translator; empty: the embedded")
+        UserPath | None, Field(description="a mini model of your own, for the offline translator; empty: the embedded")
     ] = None
     gpu_vm: Annotated[
         str,
@@ -81,9 +118,10 @@ class BackendSettings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="BACKEND_", env_ignore_empty=True)
 
+    host: Host = "127.0.0.1"
     port: Annotated[int, Field(ge=1, le=65535)] = 8000
-    data_dir: Path = Path("data")
-    gallery: str = ""
+    data_dir: UserPath = Path("data")
+    gallery: GalleryRoot = ""
     token: str = ""
 
     @property
@@ -95,6 +133,17 @@ class BackendSettings(BaseSettings):
 def environment_with(defaults: Mapping[str, str]) -> dict[str, str]:
     """The environment for other processes, with values for what is not set in it."""
     return {**defaults, **{name: value for name, value in os.environ.items() if value or name not in defaults}}
+
+
+def output_encoding() -> str | None:
+    """The locale's encoding where UTF-8 mode (PYTHONUTF8=1, which we want for file names) hides it; None: leave it.
+
+    The C locale says nothing of the terminal.
+    """
+    encoding = locale.getencoding()
+    if not sys.flags.utf8_mode or "PYTHONIOENCODING" in os.environ or codecs.lookup(encoding).name == "ascii":
+        return None
+    return encoding
 
 
 def first_mistake(error: ValidationError) -> str:

@@ -61,6 +61,7 @@ class Texts:
     translate_again: str
     undo_translation: str
     model_unknown_words: str
+    left_out: str
     experimental: str
     drawable: str
     drawable_kinds: Mapping[str, str]
@@ -158,6 +159,7 @@ JAPANESE = Texts(
     model_unknown_words=(
         "このモデルが知らない言葉：{}。その部分は絵に出ません。下の「このモデルが描けるもの」から選んでください。"
     ),
+    left_out="このモデルが知らず、絵に出なかった言葉：{}",
     experimental="「{}」は、このモデルがまだうまく描けない描き方です。そのとおりにならないことがあります。",
     drawable="このモデルが描けるもの",
     drawable_kinds={"concept": "もの", "colour": "色", "scene": "場所や時間", "style": "描き方"},
@@ -249,7 +251,8 @@ JAPANESE = Texts(
     gpu_wake_again="もう一度起こす",
     errors={
         backend.BackendUnavailable: (
-            "描画サービスに接続できません。書いた言葉も、頼んだ絵もなくなりません。少し待ってください。"
+            "描画サービスがいま応答していません。もどりしだい、このページはひとりでに続きます。受け付けた絵はなくならず、"
+            "そのあと描かれます。新しく描くときは、もどってから「描く」を押してください。"
         ),
         backend.BackendBroken: (
             "描画サービスの中で問題が起きました。もう一度ためし、続くようなら管理者に知らせてください。"
@@ -333,6 +336,7 @@ ENGLISH = Texts(
     model_unknown_words=(
         "Words that this model does not know: {}. They will be missing; choose from what it can draw, below."
     ),
+    left_out="Words that this model does not know and left out: {}",
     experimental='"{}" is something that this model does not draw well yet. It may come out otherwise.',
     drawable="What this model can draw",
     drawable_kinds={"concept": "Things", "colour": "Colours", "scene": "Places and times", "style": "Styles"},
@@ -423,7 +427,10 @@ ENGLISH = Texts(
     gpu_failed="The GPU machine's start failed half-way. Wake it again, or tell the operator.",
     gpu_wake_again="Wake it again",
     errors={
-        backend.BackendUnavailable: "The drawing service can't be reached. Nothing is lost: wait a little.",
+        backend.BackendUnavailable: (
+            "The drawing service does not answer just now. This page goes on by itself as soon as it does, and draws "
+            'what was accepted; for something new, press "Draw" then.'
+        ),
         backend.BackendBroken: "Something went wrong inside the drawing service. Try again, or tell the operator.",
         backend.BackendRefusesToken: "This page's token does not fit the drawing service. Tell the operator.",
         backend.ModelLoading: 'The model is being loaded. Wait a minute and press "Draw" again.',

@@ -1,5 +1,7 @@
 import os
+import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -30,6 +32,8 @@ TRANSLATION = '{"source": "りんご", "english": "an apple", "translator": "off
 STUB = f"""#!/bin/sh
 here="$(dirname "$0")"
 case "$2" in
+frontend_streamlit)
+    env > "$here/environment" ;;
 frontend_streamlit.translation)
     printf '%s\\0' "$@" > "$here/translator_arguments"
     [ ! -e "$here/translator_fails" ] || {{ echo 'no known word' >&2; exit 2; }}
@@ -37,6 +41,9 @@ frontend_streamlit.translation)
 backend_gpu)
     printf '%s\\0' "$@" > "$here/backend_arguments"
     cat > "$here/backend_input" ;;
+backend_gpu.mini.training)
+    echo "$3 $4" >> "$here/trained"
+    [ ! -e "$here/training_stops" ] || exit 130 ;;
 esac
 """
 
@@ -55,11 +62,29 @@ NASTY_PROMPTS = {
 
 
 def make(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run make as a user would: the make that runs these tests leaves no traces in the environment."""
-    dropped = {"MAKEFLAGS", "MAKEOVERRIDES", "MAKELEVEL", "MFLAGS", "PROMPT", "OUT", "SEED", "N", "MODEL"}
+    """Run make as a user would."""
+    done = make_bytes(*arguments, **environment)
+    return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+def make_bytes(*arguments: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
+    """Likewise; the make that runs these tests leaves no traces in the environment."""
+    dropped = {
+        "MAKEFLAGS",
+        "MAKEOVERRIDES",
+        "MAKELEVEL",
+        "MFLAGS",
+        "PROMPT",
+        "OUT",
+        "SEED",
+        "N",
+        "MODEL",
+        "MINUTES",
+        "FOLDER",
+    }
     kept = {name: value for name, value in os.environ.items() if name not in dropped}
     return subprocess.run(
-        ["make", *arguments], cwd=ROOT, env=kept | environment, capture_output=True, text=True, check=False, timeout=60
+        ["make", *arguments], cwd=ROOT, env=kept | environment, capture_output=True, check=False, timeout=120
     )
 
 
@@ -122,3 +147,64 @@ def test_image_stops_with_2_where_the_translation_fails(stub: Path) -> None:
     assert done.returncode == 2
     assert done.stderr.splitlines()[0] == "no known word"
     assert not (stub.parent / "backend_arguments").exists()
+
+
+def test_recipes_find_the_modules_beside_them_and_take_file_names_as_utf_8(stub: Path) -> None:
+    done = make("run", f"PYTHON={stub}", PYTHONSAFEPATH="1", PYTHONUTF8="0")
+    assert done.returncode == 0, done.stderr
+    environment = (stub.parent / "environment").read_text(encoding="utf-8").splitlines()
+    assert "PYTHONUTF8=1" in environment
+    assert not [line for line in environment if line.startswith("PYTHONSAFEPATH=")]
+
+
+def test_a_picture_is_made_where_python_looks_for_no_modules_beside_it(tmp_path: Path) -> None:
+    out = tmp_path / "りんご 1.png"
+    locale = {"PYTHONIOENCODING": "latin-1", "PYTHONSAFEPATH": "1"}
+    done = make("image", f"PYTHON={sys.executable}", "PROMPT=赤いりんご", f"OUT={out}", "SEED=1", **locale)
+    assert done.returncode == 0, done.stderr
+    assert r"'\u8d64\u3044\u308a\u3093\u3054' \u2192 'a red apple'" in done.stdout
+    assert out.exists()
+
+
+@pytest.mark.parametrize(
+    ("language", "encoding", "told"),
+    [
+        ("en_US", "ISO-8859-1", r"'\u8d64\u3044\u308a\u3093\u3054' \u2192 'a red apple'"),
+        ("ja_JP", "EUC-JP", "'赤いりんご' → 'a red apple'"),
+    ],
+)
+def test_file_names_are_utf_8_and_the_output_is_as_the_locale_says(
+    tmp_path: Path, language: str, encoding: str, told: str
+) -> None:
+    name = f"{language}.{encoding}"
+    command = ["localedef", "-i", language, "-f", encoding, "--no-archive", str(tmp_path / name)]
+    if shutil.which("localedef") is None or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip(f"the locale {name} can't be made here")
+    out = tmp_path / "りんご.png"
+    locale = {"LOCPATH": str(tmp_path), "LC_ALL": name}
+    done = make_bytes("image", f"PYTHON={sys.executable}", "PROMPT=赤いりんご", f"OUT={out}", "SEED=1", **locale)
+    assert done.returncode == 0, done.stderr
+    assert told in done.stdout.decode(encoding)
+    assert out.exists()
+
+
+def test_both_networks_are_trained_and_then_exported(stub: Path) -> None:
+    done = make("mini-train", f"PYTHON={stub}", "MINUTES=30", FOLDER="", CONCEPTS="")
+    assert done.returncode == 0, done.stderr
+    assert "First the base model for 30 min, then the upsampler for 11;" in done.stdout
+    trained = (stub.parent / "trained").read_text(encoding="utf-8")
+    assert trained == "train base\ntrain upsampler\nexport --folder=out/mini\n"
+
+
+def test_training_that_is_stopped_goes_on_to_nothing_else(stub: Path) -> None:
+    (stub.parent / "training_stops").touch()
+    assert make("mini-train", f"PYTHON={stub}").returncode == 2
+    assert (stub.parent / "trained").read_text(encoding="utf-8") == "train base\n"
+
+
+@pytest.mark.parametrize("minutes", ["0", "-1", "1.5", "1h", "08"])
+def test_minutes_that_are_none_are_told_before_anything_is_trained(stub: Path, minutes: str) -> None:
+    done = make("mini-train", f"PYTHON={stub}", f"MINUTES={minutes}")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[0] == f"MINUTES is {minutes}: must be a whole number from 1"
+    assert not (stub.parent / "trained").exists()

@@ -47,6 +47,7 @@ def job_document(service: Service, job: Job, places: Mapping[str, Place] | None 
         eta_seconds=None if eta_s is None else round(eta_s, 2),
         progress=progress_document(live.progress) if live.progress and job.status == "running" else None,
         preview=data_url(live.preview) if live.preview and job.status == "running" else None,
+        unknown_words=list(job.unknown_words),
         images=[
             ImageLink(index=index, seed=job.request.seed_of(index), url=f"/v1/jobs/{job.id}/images/{index}.png")
             for index in range(job.request.n if job.status == "succeeded" else 0)

@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from PIL import ExifTags, Image, PngImagePlugin
+from PIL import ExifTags, Image, PngImagePlugin, TiffTags
 from pydantic import BeforeValidator
 
 from backend_gpu.service import Service
@@ -18,6 +18,11 @@ ImageFormat = Literal["png", "webp", "jpeg"]
 ImageSize = Annotated[Literal[64, 256, 512, 1024], BeforeValidator(lambda text: int(text) if text.isdigit() else text)]
 SIGNED_S = 3600  # a signed URL is good for so long
 QUALITY = 95  # of webp and jpeg, unless told
+
+# Pillow's table lacks this tag, and bytes would be written as BYTE: readers of EXIF expect UNDEFINED
+TiffTags.TAGS_V2_GROUPS[ExifTags.IFD.Exif][ExifTags.Base.UserComment] = TiffTags.TagInfo(
+    ExifTags.Base.UserComment, "UserComment", TiffTags.UNDEFINED, 1
+)
 
 
 @functools.lru_cache(maxsize=64)

@@ -11,13 +11,15 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Header, Path, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
 from sse_starlette import ServerSentEvent
 
+from backend_gpu.api.bodies import BodyRoute
 from backend_gpu.api.documents import fingerprint_of, job_request
-from backend_gpu.api.errors import BadParameter, BodyTooLarge, error_document, guarded_errors
+from backend_gpu.api.errors import BadParameter, BodyTooLarge, JobCancelled, error_document, guarded_errors
+from backend_gpu.api.hosts import address_for
 from backend_gpu.api.images import QUALITY, ImageFormat, encoded, signed_query
-from backend_gpu.api.routes import CurrentService, check_token, event_stream, job_changes
+from backend_gpu.api.routes import CurrentService, IdempotencyKey, bearer, event_stream, job_changes
 from backend_gpu.api.schemas import (
     Count,
     ErrorDocument,
@@ -25,7 +27,9 @@ from backend_gpu.api.schemas import (
     GuidanceScale,
     JobSubmission,
     NegativePrompt,
+    Number,
     Prompt,
+    RequestBody,
     Seed,
     SourcePrompt,
     Steps,
@@ -36,6 +40,7 @@ from backend_gpu.errors import (
     BackendError,
     ContentRefused,
     GalleryUnavailable,
+    IdempotencyConflict,
     InvalidRequest,
     JobNotFound,
     ModelLoading,
@@ -50,10 +55,13 @@ from backend_gpu.glide.config import SamplerName
 from backend_gpu.jobs.intake import Claim
 from backend_gpu.jobs.job import Job
 from backend_gpu.service import Service
+from backend_gpu.settings import MODEL_IDS
 
 logger = logging.getLogger(__name__)
 
 RETRY_WINDOW_S = 900.0  # a client's retry belongs to the job that the same body made so long ago
+FAILURE_RETRY_S = 60.0  # and if that has ended without pictures, for so long after its end: clients come sooner
+URL_MODELS = (None, "dall-e-2", "dall-e-3")  # whose clients expect URLs unless they ask for base64
 ALIASES = (
     *("gpt-image-1", "gpt-image-1-mini", "gpt-image-1.5", "gpt-image-2", "chatgpt-image-latest"),
     *("dall-e-2", "dall-e-3"),
@@ -73,12 +81,13 @@ STEPS_SHARE = {
 STREAM_EXAMPLE = (
     'event: image_generation.completed\ndata: {"type": "image_generation.completed", "b64_json": "…", …}\n\n'
 )
+RESPONSE_FORMAT = "if absent: url for dall-e-2, dall-e-3 and no model at all, b64_json for all others"
 Quality = Literal["auto", "low", "medium", "standard", "high", "hd", "xhigh", "max"]
 
-routes = APIRouter(prefix="/v1", dependencies=[Depends(check_token)], tags=["OpenAI Images"])
+routes = APIRouter(prefix="/v1", dependencies=[Depends(bearer)], route_class=BodyRoute, tags=["OpenAI Images"])
 
 
-class ImageGeneration(BaseModel):
+class ImageGeneration(RequestBody):
     """What OpenAI's clients send; fields of theirs that mean nothing here are ignored."""
 
     model_config = ConfigDict(
@@ -97,11 +106,15 @@ class ImageGeneration(BaseModel):
     n: Annotated[Count | None, Field(description="number of pictures")] = None
     size: Annotated[Size | None, Field(description="auto is 256x256; larger sizes are resampled from that")] = None
     quality: Annotated[Quality | None, Field(description="scales the model's own number of steps")] = None
-    response_format: Annotated[Literal["url", "b64_json"] | None, Field(description="b64_json if absent")] = None
+    response_format: Annotated[Literal["url", "b64_json"] | None, Field(description=RESPONSE_FORMAT)] = None
     output_format: Annotated[ImageFormat | None, Field(description="png if absent; each holds how it was made")] = None
-    output_compression: Annotated[int | None, Field(ge=0, le=100, description="quality of webp and jpeg")] = None
-    stream: Annotated[bool | None, Field(description="Server-Sent Events instead of one answer")] = None
-    partial_images: Annotated[int | None, Field(ge=0, le=3, description="previews in the stream")] = None
+    output_compression: Annotated[
+        Annotated[int, Number, Field(ge=0, le=100)] | None, Field(description="quality of webp and jpeg")
+    ] = None
+    stream: Annotated[StrictBool | None, Field(description="Server-Sent Events instead of one answer")] = None
+    partial_images: Annotated[
+        Annotated[int, Number, Field(ge=0, le=3)] | None, Field(description="previews in the stream")
+    ] = None
     user: Annotated[str | None, Field(max_length=512, description="whose job it is; kept as a hash")] = None
     safety_identifier: Annotated[str | None, Field(max_length=512, description="like user")] = None
     seed: Seed = None
@@ -111,6 +124,11 @@ class ImageGeneration(BaseModel):
     negative_prompt: Annotated[NegativePrompt | None, Field(description="what to stay away from")] = None
     sampler: Annotated[SamplerName | None, Field(description="the model's choice if absent")] = None
     source_prompt: Annotated[SourcePrompt | None, Field(description="what the user typed, kept in the picture")] = None
+
+    @property
+    def wants_urls(self) -> bool:
+        """Of the pictures, instead of the pictures themselves."""
+        return self.response_format == "url" or (self.response_format is None and self.model in URL_MODELS)
 
     @property
     def side(self) -> int:
@@ -203,7 +221,8 @@ class ModelList(BaseModel):
             "description": 'The pictures; with `stream` as events, and an error in the stream as `data: {"error": …}`.',
         },
         **guarded_errors(
-            *(BadParameter, InvalidRequest, ContentRefused, BodyTooLarge, QueueFull, RateLimited, JobNotFound),
+            *(BadParameter, InvalidRequest, ContentRefused, JobCancelled, IdempotencyConflict, BodyTooLarge),
+            *(QueueFull, RateLimited, JobNotFound),
             *(ModelLoading, ServiceStopping, StorageUnavailable, GalleryUnavailable, OutOfMemory),
         ),
     },
@@ -213,33 +232,38 @@ async def generate_images(
     generation: ImageGeneration,
     request: Request,
     service: CurrentService,
+    idempotency_key: IdempotencyKey = None,
     x_stainless_retry_count: Annotated[int, Header(ge=0, description="set by OpenAI's clients")] = 0,
 ) -> ImagesResponse | Response:
     """Draw pictures as OpenAI's Images API does, and answer when they are done.
 
     `extra_body` may hold the fields that are ours: from `seed` on. A job that fails is a 500 with the code of its error
-    (`engine_failed`, `engine_crashed`, `out_of_memory`, `model_not_found`, `cancelled`). A client's own retry finds the
-    job of its first try.
+    (`engine_failed`, `engine_crashed`, `out_of_memory`, `model_not_found`), one that was cancelled a 400 (`cancelled`).
+    A client's own retry finds the job of its first try, whatever became of it; so does an `Idempotency-Key`. Edits and
+    variations are not supported.
     """
-    job = await run_in_threadpool(accept, service, generation, is_retry=x_stainless_retry_count > 0)
-    base_url = service.settings.public_url or str(request.base_url)
+    retry = idempotency_key is None and x_stainless_retry_count > 0
+    job = await run_in_threadpool(accept, service, generation, idempotency_key, is_retry=retry)
     if generation.stream:
         return event_stream(stream_events(service, generation, job))
     async for changed in job_changes(service, job.id):
         job = changed
     if job.status != "succeeded":
-        return JSONResponse(failure(job).model_dump(), 500, {"x-should-retry": "false"})
-    images = await run_in_threadpool(finished_images, service, generation, job, base_url.rstrip("/"))
+        status = 400 if job.status == "cancelled" else 500  # clients that don't know the header try again from 500 on
+        return JSONResponse(failure(job).model_dump(), status, {"x-should-retry": "false"})
+    own_address = address_for(service.settings, request.scope)
+    images = await run_in_threadpool(finished_images, service, generation, job, own_address)
     return ImagesResponse(created=int(job.created_at), data=images, **told(generation))
 
 
-def accept(service: Service, generation: ImageGeneration, *, is_retry: bool) -> Job:
-    """A new job, or for a client's retry the one that its first try made."""
-    claim = Claim(owner=generation.owner, fingerprint=fingerprint_of(generation))
+def accept(service: Service, generation: ImageGeneration, key: str | None, *, is_retry: bool) -> Job:
+    """A new job; for a key that came before, or a client's own retry, the one that its first try made."""
+    claim = Claim(owner=generation.owner, key=key, fingerprint=fingerprint_of(generation))
+    earlier = service.intake.earlier(claim)
     if is_retry and not service.intake.was_refused(claim):
-        earlier = service.store.newest(claim.owner, claim.fingerprint, time.time() - RETRY_WINDOW_S)
-        if earlier and earlier.status in ("queued", "running", "succeeded"):
-            return earlier
+        earlier = earlier_try(service, claim)
+    if earlier:
+        return earlier
     try:
         info = service.intake.engine().info
         check_model(generation.model, info)
@@ -247,6 +271,15 @@ def accept(service: Service, generation: ImageGeneration, *, is_retry: bool) -> 
     except (ModelLoading, QueueFull, RateLimited, StorageUnavailable):
         service.intake.note_refusal(claim)
         raise
+
+
+def earlier_try(service: Service, claim: Claim) -> Job | None:
+    """The job that a client's first try has made; a failure is told again, not drawn again, to those who come soon."""
+    now = time.time()
+    job = service.store.newest(claim.owner, claim.fingerprint, now - RETRY_WINDOW_S)
+    if job and job.status in ("failed", "cancelled") and now - (job.finished_at or now) > FAILURE_RETRY_S:
+        return None
+    return job
 
 
 def check_model(name: str | None, info: EngineInfo) -> None:
@@ -273,7 +306,7 @@ def finished_images(service: Service, generation: ImageGeneration, job: Job, bas
     images = []
     for index in range(job.request.n):
         image = GeneratedImage(revised_prompt=job.request.prompt, seed=job.request.seed_of(index))
-        if generation.response_format == "url":
+        if generation.wants_urls:
             wish = f"size={generation.side}&quality={generation.compression}"
             query = "&".join(filter(None, (signed_query(service, job.id, index), wish)))
             path = f"/v1/jobs/{job.id}/images/{index}.{generation.output_format or 'png'}"
@@ -339,9 +372,11 @@ def sse(name: str, fields: dict[str, Any]) -> ServerSentEvent:
 
 
 def failure(job: Job) -> ErrorDocument:
-    """The error that raises in a client's stream."""
-    message, code = (job.error.message, job.error.code) if job.error else ("the job was cancelled", "cancelled")
-    return ErrorDocument(error=ErrorInfo(message=message, type="server_error", param=None, code=code))
+    """Why there are no pictures; in a stream it raises in the client."""
+    if job.error:
+        info = ErrorInfo(message=job.error.message, type="server_error", param=None, code=job.error.code)
+        return ErrorDocument(error=info)
+    return error_document(JobCancelled("the job was cancelled"))
 
 
 @routes.get("/models", response_description="The models.", responses=guarded_errors())
@@ -366,5 +401,4 @@ async def read_model(
 
 def model_names(service: Service) -> tuple[str, ...]:
     """The names that `model` may have."""
-    own = service.worker.engine.info.model if service.worker.engine else f"kotoe-{service.settings.model}"
-    return (own, *ALIASES)
+    return (MODEL_IDS[service.settings.model], *ALIASES)

@@ -1,18 +1,19 @@
 """The native face: jobs, pictures, status. Routes parse, call and return."""
 
-import hmac
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Annotated, cast
 
 from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.security import HTTPBearer
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
+from backend_gpu.api.bodies import BodyRoute
 from backend_gpu.api.documents import fingerprint_of, job_document, job_request
-from backend_gpu.api.errors import BadParameter, BodyTooLarge, Unauthorized, errors, guarded_errors
+from backend_gpu.api.errors import BadParameter, BodyTooLarge, Unauthorized, WrongHost, errors, guarded_errors
+from backend_gpu.api.gate import has_token
 from backend_gpu.api.images import QUALITY, ImageFormat, ImageSize, encoded, verify_signature
 from backend_gpu.api.schemas import (
     HealthDocument,
@@ -41,6 +42,7 @@ HEARTBEAT_S = 10.0
 MAX_LISTED = 200
 RESTART_S = 5.0  # told to those whose job has to wait for the service's next start
 
+# For the OpenAPI document; `Gate` checks it before any route is looked for
 bearer = HTTPBearer(auto_error=False, description="the service's token; needed if it has one")
 
 
@@ -52,30 +54,14 @@ def service_of(request: Request) -> Service:
 CurrentService = Annotated[Service, Depends(service_of)]
 
 
-def check_token(
-    service: CurrentService, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]
-) -> None:
-    """Let only callers with the service's token pass.
-
-    Raises:
-        Unauthorized: the token is missing or wrong.
-    """
-    if not has_token(service, credentials):
-        raise Unauthorized("send the service's token as 'Authorization: Bearer …'")
-
-
-def has_token(service: Service, credentials: HTTPAuthorizationCredentials | None) -> bool:
-    """Whether a caller may do everything; compared in constant time."""
-    token = service.settings.token.get_secret_value()
-    given = credentials.credentials if credentials else ""
-    return not token or hmac.compare_digest(given.encode(), token.encode())
-
-
 open_routes = APIRouter()
-guarded_routes = APIRouter(prefix="/v1", dependencies=[Depends(check_token)])
-metrics_routes = APIRouter(dependencies=[Depends(check_token)])
-picture_routes = APIRouter(prefix="/v1")  # a signature in the URL will do
+guarded_routes = APIRouter(prefix="/v1", dependencies=[Depends(bearer)], route_class=BodyRoute)
+metrics_routes = APIRouter(dependencies=[Depends(bearer)])
+picture_routes = APIRouter(prefix="/v1", dependencies=[Depends(bearer)])  # a signature in the URL will do
 
+IdempotencyKey = Annotated[
+    str | None, Header(min_length=1, max_length=200, description="sent again with the same body: the same job")
+]
 JobId = Annotated[str, Path(pattern=f"^{JOB_ID.pattern}$", description="32 hexadecimal digits")]
 
 
@@ -92,9 +78,7 @@ JobId = Annotated[str, Path(pattern=f"^{JOB_ID.pattern}$", description="32 hexad
 def submit_job(
     submission: JobSubmission,
     service: CurrentService,
-    idempotency_key: Annotated[
-        str | None, Header(min_length=1, max_length=200, description="sent again with the same body: the same job")
-    ] = None,
+    idempotency_key: IdempotencyKey = None,
 ) -> JobDocument:
     """Accept a job: it is on disk when this answers, and will be drawn whatever happens to the process."""
     intake = service.intake
@@ -147,16 +131,33 @@ def cancel_job(job_id: JobId, service: CurrentService) -> JobDocument:
     responses={
         200: {
             "content": {"text/event-stream": {"example": 'event: job\ndata: {"id": "…", "status": "running", …}\n\n'}},
-            "description": "Events named `job`; comments (`: still here`) in between.",
+            "description": "Events named `job`; comments (`: still here`) in between. The last one has an id.",
         },
+        204: {"description": "There is nothing after the event that `Last-Event-ID` names: the job has ended."},
         **guarded_errors(BadParameter, JobNotFound, StorageUnavailable),
     },
     tags=["jobs"],
 )
-async def follow_job(job_id: JobId, service: CurrentService) -> EventSourceResponse:
-    """Server-Sent Events: one `job` with the whole document at every change, until the job has ended."""
-    await run_in_threadpool(service.store.get, job_id)  # a 404 comes as such
+async def follow_job(
+    job_id: JobId,
+    service: CurrentService,
+    last_event_id: Annotated[
+        str | None, Header(description="the last event's id, as browsers send it by themselves when they connect again")
+    ] = None,
+) -> Response:
+    """Server-Sent Events: one `job` with the whole document at every change, until the job has ended.
+
+    The event of the end has an `id`; a browser's EventSource that then connects again gets 204 and stops.
+    """
+    job = await run_in_threadpool(service.store.get, job_id)  # a 404 comes as such
+    if last_event_id is not None and last_event_id == end_id(job):
+        return Response(status_code=204)
     return event_stream(job_events(service, job_id))
+
+
+def end_id(job: Job | JobDocument) -> str | None:
+    """The id of the event of a job's end."""
+    return None if job.finished_at is None else f"{job.id}-{job.status}"
 
 
 def event_stream(events: AsyncIterator[ServerSentEvent]) -> EventSourceResponse:
@@ -171,10 +172,10 @@ async def job_events(service: Service, job_id: str) -> AsyncIterator[ServerSentE
     sent = ""
     with suppress(ServiceStopping):
         async for job in job_changes(service, job_id):
-            document = (await run_in_threadpool(job_document, service, job)).model_dump_json()
-            if document != sent:
-                sent = document
-                yield ServerSentEvent(event="job", data=document)
+            document = await run_in_threadpool(job_document, service, job)
+            if (text := document.model_dump_json()) != sent:
+                sent = text
+                yield ServerSentEvent(event="job", data=text, id=end_id(document))
 
 
 async def job_changes(service: Service, job_id: str) -> AsyncIterator[Job]:
@@ -209,14 +210,14 @@ def read_picture(
     index: Annotated[int, Path(ge=0, le=7, description="which picture of the job")],
     image_format: Annotated[ImageFormat, Path(description="each holds how the picture was made")],
     service: CurrentService,
-    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)],
+    authorization: Annotated[str | None, Header(include_in_schema=False)] = None,
     size: Annotated[ImageSize | None, Query(description="side in pixels, resampled; as it was drawn if absent")] = None,
     quality: Annotated[int, Query(ge=0, le=100, description="of webp and jpeg")] = QUALITY,
     expires: Annotated[int, Query(description="of a signed URL")] = 0,
     signature: Annotated[str, Query(max_length=64, description="of a signed URL, instead of the token")] = "",
 ) -> Response:
     """A finished picture."""
-    if not has_token(service, credentials) and not verify_signature(service, job_id, index, expires, signature):
+    if not has_token(service, authorization) and not verify_signature(service, job_id, index, expires, signature):
         raise Unauthorized("send the service's token as 'Authorization: Bearer …', or use a URL that has not expired")
     job = service.store.get(job_id)
     png = service.pictures.read(job, index) if job.status == "succeeded" and index < job.request.n else None
@@ -246,6 +247,8 @@ def read_status(service: CurrentService) -> StatusDocument:
         running_jobs=running,
         idle_seconds=0.0 if queued or running else worker.idle_s(),
         vocabulary=list(info.vocabulary) if info else [],
+        word_pattern=info.word_pattern if info else "",
+        function_words=list(info.function_words) if info else [],
         experimental=list(info.experimental) if info else [],
         untrained=list(info.untrained) if info else [],
         seconds_per_picture=worker.seconds_per_picture(),
@@ -267,18 +270,21 @@ def read_metrics(service: CurrentService) -> Response:
     return Response(generate_latest(service.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
 
-@open_routes.get("/healthz", response_description="It is.", tags=["service"])
+@open_routes.get("/healthz", response_description="It is.", responses=errors(WrongHost), tags=["service"])
 async def read_health() -> HealthDocument:
     """The process is alive."""
     return HealthDocument()
 
 
 @open_routes.get(
-    "/readyz", response_description="It is ready.", responses=errors(ModelLoading, StorageUnavailable), tags=["service"]
+    "/readyz",
+    response_description="It is ready.",
+    responses=errors(ModelLoading, StorageUnavailable, WrongHost),
+    tags=["service"],
 )
 def read_readiness(service: CurrentService) -> HealthDocument:
     """The model is loaded and has drawn a step, and the disk takes jobs and pictures."""
     service.intake.engine()
-    service.worker.check_storage()
+    service.worker.check()
     service.store.check_writable()
     return HealthDocument()

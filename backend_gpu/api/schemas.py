@@ -2,32 +2,52 @@
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, field_validator
+from pydantic_core import PydanticCustomError
 
 from backend_gpu.glide.config import SamplerName, StageName
-from backend_gpu.jobs.job import MAX_SEED, OWNER, JobStatus
+from backend_gpu.jobs.job import MAX_PICTURES, MAX_SEED, MAX_STEPS, OWNER, JobStatus
+from backend_gpu.plain_text import without_controls
 
-MAX_PICTURES = 8
-MAX_STEPS = 250
+RANDOM_SEED = -1  # as people who know other programs write it
 
+
+def number(value: object) -> object:
+    """Refuse what pydantic would take for a number although JSON has numbers of its own: texts, true and false."""
+    if isinstance(value, bool | str):
+        raise PydanticCustomError("number_type", "Input should be a number")
+    return value
+
+
+def one_seed(seed: int | None) -> int | None:
+    """A seed, or None for a random one."""
+    return None if seed == RANDOM_SEED else seed
+
+
+Number = BeforeValidator(number)
+Text = AfterValidator(without_controls)
 Prompt = Annotated[
     str,
+    Text,
     Field(min_length=1, max_length=1000, description="English text of what to draw", examples=["a red apple"]),
 ]
-NegativePrompt = Annotated[str, Field(max_length=1000, description="English text of what to stay away from")]
-SourcePrompt = Annotated[str, Field(max_length=1000, description="what the user typed, kept inside the picture")]
-Translator = Annotated[str, Field(max_length=64, description="what translated source_prompt")]
-Count = Annotated[int, Field(ge=1, le=MAX_PICTURES, description="number of pictures")]
-Seed = Annotated[int | None, Field(ge=0, le=MAX_SEED, description="random if absent; picture i uses seed + i")]
+NegativePrompt = Annotated[str, Text, Field(max_length=1000, description="English text of what to stay away from")]
+SourcePrompt = Annotated[str, Text, Field(max_length=1000, description="what the user typed, kept inside the picture")]
+Translator = Annotated[str, Text, Field(max_length=64, description="what translated source_prompt")]
+Count = Annotated[int, Number, Field(ge=1, le=MAX_PICTURES, description="number of pictures")]
+Seed = Annotated[
+    Annotated[int, Number, Field(ge=RANDOM_SEED, le=MAX_SEED)] | None,
+    AfterValidator(one_seed),
+    Field(description="random if absent, null or -1; picture i uses seed + i"),
+]
 GuidanceScale = Annotated[
-    float | None, Field(ge=1, le=20, description="1 is no guidance; the model's own choice if absent")
+    Annotated[float, Number, Field(ge=1, le=20)] | None,
+    Field(description="1 is no guidance; the model's own choice if absent"),
 ]
-Steps = Annotated[
-    int | None, Field(ge=1, le=MAX_STEPS, description="denoising steps at 64x64; the model's choice if absent")
-]
+StepCount = Annotated[int, Number, Field(ge=1, le=MAX_STEPS)]
+Steps = Annotated[StepCount | None, Field(description="denoising steps at 64x64; the model's choice if absent")]
 UpsampleSteps = Annotated[
-    int | None,
-    Field(ge=1, le=MAX_STEPS, description="denoising steps from 64x64 to 256x256; the model's choice if absent"),
+    StepCount | None, Field(description="denoising steps from 64x64 to 256x256; the model's choice if absent")
 ]
 Owner = Annotated[
     str, Field(pattern=f"^{OWNER.pattern}$", description="whose job it is: an opaque name, one safe path segment")
@@ -40,7 +60,25 @@ class Model(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class JobSubmission(Model):
+class RequestBody(BaseModel):
+    """Base of what callers send: texts are Unicode, so that they can be written down."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def is_unicode(cls, value: object) -> object:
+        r"""Refuse half a surrogate pair, which JSON can write ("\ud800") and UTF-8 can't."""
+        if isinstance(value, str) and not value.isascii():
+            try:
+                value.encode()
+            except UnicodeEncodeError as error:
+                half = value[error.start]
+                raise PydanticCustomError(
+                    "lone_surrogate", f"Input should be Unicode text, without half a character (U+{ord(half):04X})"
+                ) from error
+        return value
+
+
+class JobSubmission(Model, RequestBody):
     """What to draw."""
 
     model_config = ConfigDict(
@@ -70,7 +108,7 @@ class JobSubmission(Model):
     steps: Steps = None
     upsample_steps: UpsampleSteps = None
     sampler: Annotated[SamplerName | None, Field(description="the model's choice if absent")] = None
-    upscale: Annotated[bool, Field(description="false: 64x64 pictures, without the upsampler")] = True
+    upscale: Annotated[StrictBool, Field(description="false: 64x64 pictures, without the upsampler")] = True
     owner: Owner = "anonymous"
     model: Annotated[
         str | None, Field(max_length=64, description="refused where another draws; no matter which if absent")
@@ -159,6 +197,7 @@ class JobDocument(Model):
                     "eta_seconds": 0.8,
                     "progress": {"stage": "base", "step": 10, "total_steps": 20, "fraction": 0.4},
                     "preview": "data:image/png;base64,…",
+                    "unknown_words": [],
                     "images": [],
                     "error": None,
                 }
@@ -178,6 +217,9 @@ class JobDocument(Model):
     ]
     progress: Annotated[ProgressDocument | None, Field(description="null unless running")]
     preview: Annotated[str | None, Field(description="data URL of a small PNG of x_start while running")]
+    unknown_words: Annotated[
+        list[str], Field(description="words of both prompts that the model does not know and leaves out")
+    ]
     images: Annotated[list[ImageLink], Field(description="the pictures; empty until it has succeeded")]
     error: Annotated[ErrorInfo | None, Field(description="why the job failed")]
 
@@ -201,6 +243,16 @@ class StatusDocument(Model):
     idle_seconds: Annotated[float, Field(description="since work was done last; 0 while there is some")]
     vocabulary: Annotated[
         list[str], Field(description="every word that the model knows; empty if it reads any English")
+    ]
+    word_pattern: Annotated[
+        str,
+        Field(
+            description="regular expression of a word, in a prompt as NFKC and lower case without characters that "
+            "nobody sees (Unicode's format characters and variation selectors); empty if the model reads any English"
+        ),
+    ]
+    function_words: Annotated[
+        list[str], Field(description="words that say nothing about what to draw; they are never unknown")
     ]
     experimental: Annotated[list[str], Field(description="phrases of those words that it does not draw well")]
     untrained: Annotated[list[str], Field(description="names whose words it knows, of things that it never saw")]

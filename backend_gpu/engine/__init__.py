@@ -24,6 +24,8 @@ class EngineInfo:
     sampler: SamplerName
     guidance_scale: float
     vocabulary: tuple[str, ...] = ()  # every word that it knows; empty if it reads any English
+    word_pattern: str = ""  # of a word in a prompt, as a regular expression; empty if it reads any English
+    function_words: tuple[str, ...] = ()  # that say nothing about what to draw, known or not
     experimental: tuple[str, ...] = ()  # phrases of those words that it does not draw well
     untrained: tuple[str, ...] = ()  # names of things whose words it knows, but which it never saw
 
@@ -69,10 +71,10 @@ class Engine(Protocol):
         """What this engine is."""
 
     def check_prompt(self, prompt: str) -> list[str]:
-        """Words that the model has never seen.
+        """Words that the model has never seen; they are left out when it is drawn.
 
         Raises:
-            InvalidRequest: the prompt is too long for the text encoder, or the model knows nothing of it.
+            InvalidRequest: the prompt is too long for the text encoder, or the model can draw nothing of it.
         """
 
     def generate(self, drawings: Sequence[Drawing], settings: Settings, on_step: OnStep) -> Pixels:

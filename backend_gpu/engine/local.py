@@ -9,9 +9,9 @@ import torch
 from backend_gpu.engine import Drawing, EngineInfo, OnStep, Pixels, Settings, StepReport
 from backend_gpu.errors import BackendError, InvalidRequest, OutOfMemory
 from backend_gpu.glide.acceleration import accelerate, best_dtype
-from backend_gpu.glide.checkpoint import open_published, read_metadata
+from backend_gpu.glide.checkpoint import open_published, published_in_use, read_metadata
 from backend_gpu.glide.pipeline import Picture, Pipeline, Progress, Sampling, to_uint8
-from backend_gpu.glide.tokenizer import BytePairTokenizer, WordTokenizer
+from backend_gpu.glide.tokenizer import BytePairTokenizer
 from backend_gpu.mini.model import (
     GUIDANCE_SCALE,
     STEPS,
@@ -23,29 +23,39 @@ from backend_gpu.mini.model import (
     trained_concepts,
 )
 from backend_gpu.mini.vocabulary import CONCEPTS, load_vocabulary
-from backend_gpu.settings import ModelName
-
-# English words that say nothing about what to draw
-FUNCTION_WORDS = frozenset({"a", "an", "and", "the", "of", "on", "in", "at", "to", "background", "style", ","})
+from backend_gpu.mini.words import FUNCTION_WORDS, WORD_PATTERN, PromptWords, words_of
+from backend_gpu.plain_text import visible
+from backend_gpu.settings import MODEL_IDS, ModelName
 
 
 class LocalEngine:
-    """A pipeline in this process."""
+    """A pipeline in this process.
 
-    def __init__(self, pipeline: Pipeline, info: EngineInfo) -> None:
-        self.pipeline, self.info = pipeline, info
+    Args:
+        words: of a model that knows only some; None if it reads any English.
+    """
+
+    def __init__(self, pipeline: Pipeline, info: EngineInfo, words: PromptWords | None = None) -> None:
+        self.pipeline, self.info, self.words = pipeline, info, words
 
     def check_prompt(self, prompt: str) -> list[str]:
         """See Engine."""
         tokenizer = self.pipeline.tokenizer
-        if (count := tokenizer.count(prompt)) > tokenizer.context:
+        if (count := tokenizer.count(self._readable(prompt))) > tokenizer.context:
             raise InvalidRequest(f"the prompt has {count} tokens, at most {tokenizer.context}: say it shorter")
-        if not isinstance(tokenizer, WordTokenizer):
-            return []
-        unknown = tokenizer.unknown(prompt)
-        if unknown and set(tokenizer.words(prompt)) - set(unknown) <= FUNCTION_WORDS:
+        return self._unknown_words(self.words, prompt) if self.words else []
+
+    def _unknown_words(self, words: PromptWords, prompt: str) -> list[str]:
+        unknown = words.unknown(prompt)
+        said = set(words_of(prompt)).difference(FUNCTION_WORDS, unknown)
+        if not said and not unknown:
+            raise InvalidRequest("the prompt has no word that says what to draw: write it in English")
+        if not said or (unknown and not words.names_a_thing(prompt)):
             raise InvalidRequest(f"the model {self.info.model} can draw none of this: {', '.join(unknown)}")
         return unknown
+
+    def _readable(self, prompt: str) -> str:
+        return self.words.readable(prompt) if self.words else visible(prompt)
 
     def generate(self, drawings: Sequence[Drawing], settings: Settings, on_step: OnStep) -> Pixels:
         """See Engine."""
@@ -62,10 +72,10 @@ class LocalEngine:
 
         pictures = [
             Picture(
-                prompt=drawing.prompt,
+                prompt=self._readable(drawing.prompt),
                 seed=drawing.seed,
                 guidance_scale=drawing.guidance_scale,
-                negative_prompt=drawing.negative_prompt,
+                negative_prompt=self._readable(drawing.negative_prompt),
             )
             for drawing in drawings
         ]
@@ -102,12 +112,13 @@ def open_engine(name: ModelName, device_wish: str, checkpoints: Path, mini_dir: 
         weights = mini_dir / "weights" if mini_dir else WEIGHTS
         pipeline = open_mini(weights)
         files = (weights / "base.safetensors", weights / "upsampler.safetensors")
-        model, model_hash = "kotoe-mini", sha256(path.read_bytes() for path in files)
+        model_hash = sha256(path.read_bytes() for path in files)
         steps, upsample_steps, guidance_scale = STEPS, UPSAMPLE_STEPS, GUIDANCE_SCALE
-        vocabulary, experimental = tuple(known_words(weights)), tuple(experimental_phrases(weights))
-        table = load_vocabulary(mini_dir / CONCEPTS.name if mini_dir else CONCEPTS).concepts
+        known, experimental = known_words(weights), tuple(experimental_phrases(weights))
+        vocabulary = load_vocabulary(mini_dir / CONCEPTS.name if mini_dir else CONCEPTS)
         trained = set(trained_concepts(weights))
-        untrained = tuple(concept.english for concept in table if concept.english not in trained)
+        untrained = tuple(concept.english for concept in vocabulary.concepts if concept.english not in trained)
+        words = PromptWords(known, vocabulary)
     else:
         dtype = best_dtype(device)
         pipeline = Pipeline(
@@ -115,24 +126,26 @@ def open_engine(name: ModelName, device_wish: str, checkpoints: Path, mini_dir: 
             open_published("upsample", checkpoints, dtype),
             BytePairTokenizer(),
         )
-        model, model_hash = "glide", published_hash(checkpoints)
+        model_hash = published_hash(checkpoints, dtype)
         steps, upsample_steps, guidance_scale = 20, 10, 3.0
-        vocabulary = experimental = untrained = ()
+        known, experimental, untrained, words = [], (), (), None
     for unet in (pipeline.base, pipeline.upsampler):
         accelerate(unet.to(device))
     info = EngineInfo(
-        model=model,
+        model=MODEL_IDS[name],
         model_hash=model_hash,
         device=str(device),
         steps=steps,
         upsample_steps=upsample_steps,
         sampler="dpmpp_2m",
         guidance_scale=guidance_scale,
-        vocabulary=vocabulary,
+        vocabulary=tuple(known),
+        word_pattern=WORD_PATTERN if words else "",
+        function_words=FUNCTION_WORDS if words else (),
         experimental=experimental,
         untrained=untrained,
     )
-    return LocalEngine(pipeline, info)
+    return LocalEngine(pipeline, info, words)
 
 
 def choose_device(wish: str) -> torch.device:
@@ -144,9 +157,9 @@ def choose_device(wish: str) -> torch.device:
     return torch.device(wish)
 
 
-def published_hash(folder: Path) -> str:
-    """Identifies the published checkpoints in use."""
-    files = sorted(path for kind in ("base", "upsample") for path in folder.glob(f"{kind}.*.safetensors"))
+def published_hash(folder: Path, dtype: torch.dtype) -> str:
+    """Identifies the two published checkpoints in use: the same in every precision that they were converted to."""
+    files = (published_in_use("base", folder, dtype), published_in_use("upsample", folder, dtype))
     return sha256(read_metadata(path)["source_sha256"].encode() for path in files)
 
 

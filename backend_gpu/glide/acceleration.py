@@ -95,5 +95,10 @@ class OneDnnAttention(Attention):
 
 
 def runs_in_onednn(*tensors: Tensor) -> bool:
-    """Whether oneDNN's operators, which know no gradients, can be called with these."""
-    return all(tensor.is_cpu and not (tensor.requires_grad and torch.is_grad_enabled()) for tensor in tensors)
+    """Whether oneDNN's operators, which know no gradients, can be called with these; bfloat16 not on every CPU."""
+    return all(
+        tensor.is_cpu
+        and not (tensor.requires_grad and torch.is_grad_enabled())
+        and (tensor.dtype != torch.bfloat16 or ONEDNN._is_mkldnn_bf16_supported())
+        for tensor in tensors
+    )

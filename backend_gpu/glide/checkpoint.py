@@ -74,10 +74,10 @@ def open_published(kind: PublishedKind, folder: Path, dtype: torch.dtype) -> UNe
         CheckpointError: it could not be fetched, stored or read; the message says what to do.
     """
     published = PUBLISHED[kind]
-    converted = folder / f"{kind}.{str(dtype).removeprefix('torch.')}.safetensors"
-    source, half = folder / published.url.rpartition("/")[2], folder / f"{kind}.float16.safetensors"
-    if not (converted.exists() or source.exists()) and half.exists():
-        return load_unet(half, published.config, dtype)
+    converted = converted_file(kind, folder, dtype)
+    source = folder / published.url.rpartition("/")[2]
+    if not source.exists() and (in_use := published_in_use(kind, folder, dtype)) != converted:
+        return load_unet(in_use, published.config, dtype)
     if not converted.exists():
         from backend_gpu.glide.download import exclusively, fetch, file_access  # later starts need no HTTP client
 
@@ -88,6 +88,17 @@ def open_published(kind: PublishedKind, folder: Path, dtype: torch.dtype) -> UNe
                     fetch(published.url, source)
                     convert(source, converted, published.config, dtype)
     return load_unet(converted, published.config)
+
+
+def converted_file(kind: PublishedKind, folder: Path, dtype: torch.dtype) -> Path:
+    """Where a published checkpoint lies in a precision."""
+    return folder / f"{kind}.{str(dtype).removeprefix('torch.')}.safetensors"
+
+
+def published_in_use(kind: PublishedKind, folder: Path, dtype: torch.dtype) -> Path:
+    """The file that serves a precision: the one in it, or the one in half precision where that alone is there."""
+    converted, half = converted_file(kind, folder, dtype), converted_file(kind, folder, torch.float16)
+    return half if half.exists() and not converted.exists() else converted
 
 
 def convert(source: Path, converted: Path, config: UNetConfig, dtype: torch.dtype) -> None:

@@ -67,10 +67,6 @@ class WordTokenizer:
         ids = [self._ids_of.get(word, UNKNOWN_ID) for word in self.words(text)]
         return padded(ids, self.context, PADDING_ID)
 
-    def unknown(self, text: str) -> list[str]:
-        """Words of the text that the vocabulary lacks, each once, in the order of the text."""
-        return [word for word in dict.fromkeys(self.words(text)) if word not in self._ids_of]
-
     @staticmethod
     def words(text: str) -> list[str]:
         """The words of a text, known or not."""

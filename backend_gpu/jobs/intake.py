@@ -3,7 +3,6 @@
 import logging
 import re
 import threading
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from backend_gpu.errors import BackendError, ContentRefused, InvalidRequest, Mod
 from backend_gpu.jobs.job import Job, JobRequest
 from backend_gpu.jobs.store import JobStore
 from backend_gpu.jobs.worker import Worker
+from backend_gpu.plain_text import visible
 
 # Kana, kanji (々 and 〇 among them), half-width kana
 JAPANESE_CHARACTERS = "\u3005-\u3007\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
@@ -38,6 +38,7 @@ class Blocklist:
         patterns = (
             re.escape(term) if JAPANESE.search(term) else rf"(?<!{LETTER}){re.escape(term)}(?!{LETTER})"
             for term in map(folded, terms)
+            if term  # one of unseen characters alone would be in every text
         )
         self._pattern = re.compile("|".join(patterns) or r"(?!)")
 
@@ -62,13 +63,17 @@ class Blocklist:
         Raises:
             ContentRefused: there is one.
         """
-        if self._pattern.search(folded(text)):
+        if any(self._pattern.search(folded(text, unseen)) for unseen in ("", " ")):
             raise ContentRefused(f"{param} has a term that this service does not draw: change it", param)
 
 
-def folded(text: str) -> str:
-    """A text without what hides a term: case, full and half width, the kind and number of spaces."""
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+def folded(text: str, unseen: str = "") -> str:
+    """A text without what hides a term: case, width, the kind and number of spaces, characters that nobody sees.
+
+    Args:
+        unseen: stands for each of those: nothing (bo_mb), or a space (a_bomb).
+    """
+    return " ".join(visible(text, unseen).casefold().split())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,21 +170,29 @@ class Intake:
             IdempotencyConflict: the key came before with another fingerprint.
             StorageUnavailable: it could not be written down, so it was not accepted.
         """
-        self.check_prompts(request)
+        unknown_words = self.check_prompts(request)
         with self._lock:
             if earlier := self.earlier(claim):  # it may have come meanwhile, and is not counted twice
                 return earlier
             if not self._limiter.test(self._limit, request.owner, cost=request.n):
                 raise self._over_quota(request)
             job, _ = self.store.add(
-                request, self._retry_after_s(), claim.idempotency_key, claim.fingerprint, logs.request_id.get()
+                request,
+                self._retry_after_s(),
+                claim.idempotency_key,
+                claim.fingerprint,
+                logs.request_id.get(),
+                unknown_words,
             )
         logger.info("job accepted", extra=job.log_ids | {"pictures": request.n})
         self.worker.notify()
         return job
 
-    def check_prompts(self, request: JobRequest) -> None:
-        """Refuse what can't be drawn or must not be."""
+    def check_prompts(self, request: JobRequest) -> list[str]:
+        """Refuse what can't be drawn or must not be.
+
+        Returns: the words of both prompts that the model does not know, each once.
+        """
         engine = self.engine()
         texts = {"prompt": request.prompt, "negative_prompt": request.negative_prompt}
         for param, text in (texts | {"source_prompt": request.source_prompt}).items():
@@ -193,12 +206,13 @@ class Intake:
                     "and send the original as source_prompt",
                     param,
                 )
-        engine.check_prompt(request.prompt)
+        unknown_words = engine.check_prompt(request.prompt)
         if request.negative_prompt:
             try:
-                engine.check_prompt(request.negative_prompt)
+                unknown_words += engine.check_prompt(request.negative_prompt)
             except InvalidRequest as error:
                 raise InvalidRequest(f"negative_prompt: {error}", "negative_prompt") from error
+        return list(dict.fromkeys(unknown_words))
 
     def _over_quota(self, request: JobRequest) -> BackendError:
         if request.n > self.quota.pictures:  # waiting would not help
@@ -206,7 +220,7 @@ class Intake:
                 f"n is {request.n}, at most {self.quota.pictures} pictures in {self.quota.window_s} s", "n"
             )
         stats = self._limiter.get_window_stats(self._limit, request.owner)
-        wait_s = max(1.0, stats.reset_time - self.store.clock())
+        wait_s = min(max(1.0, stats.reset_time - self.store.clock()), self.quota.window_s)
         return RateLimited(
             f"at most {self.quota.pictures} pictures in {self.quota.window_s} s: {stats.remaining} are left "
             f"and {request.n} were asked for; more are free in {wait_s:.0f} s",

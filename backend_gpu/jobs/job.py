@@ -1,10 +1,12 @@
 """What a job is: one prompt that becomes one or more pictures. No torch, no HTTP."""
 
+import json
 import re
 import secrets
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, get_args
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from backend_gpu.engine import Drawing, Settings
 from backend_gpu.errors import InvalidRequest
@@ -12,29 +14,43 @@ from backend_gpu.gallery import PictureRecord
 from backend_gpu.glide.config import SamplerName, StageName
 
 JobStatus = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+JOB_STATUSES: frozenset[JobStatus] = frozenset(get_args(JobStatus))
 ENDED: frozenset[JobStatus] = frozenset({"succeeded", "failed", "cancelled"})
 JOB_ID = re.compile(r"[0-9a-f]{32}")
 OWNER = re.compile(r"[A-Za-z0-9_-]{1,64}")
 MAX_SEED = 2**32 - 1
+MAX_PICTURES = 8  # of a job
+MAX_STEPS = 250  # of a stage
+MAX_PROMPT_CHARACTERS = 1000
+MAX_NAME_CHARACTERS = 64  # of a model or a translator
+
+PromptText = Annotated[str, Field(max_length=MAX_PROMPT_CHARACTERS)]
+Name = Annotated[str, Field(max_length=MAX_NAME_CHARACTERS)]
+StepCount = Annotated[int, Field(ge=1, le=MAX_STEPS)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class JobRequest:
-    """What was asked for, with every choice made: running it again gives the same pictures."""
+    """What was asked for, with every choice made: running it again gives the same pictures.
 
-    prompt: str  # English
-    owner: str
-    seed: int  # of the first picture; picture i has seed + i
-    n: int
+    The limits and the configuration are for `from_json`: what is made here was checked before.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+    prompt: PromptText  # English
+    owner: Annotated[str, Field(pattern=f"^{OWNER.pattern}$")]
+    seed: Annotated[int, Field(ge=0, le=MAX_SEED)]  # of the first picture; picture i has seed + i
+    n: Annotated[int, Field(ge=1, le=MAX_PICTURES)]
     guidance_scale: float
-    steps: int
-    upsample_steps: int
+    steps: StepCount
+    upsample_steps: StepCount
     sampler: SamplerName
     upscale: bool
-    model: str  # the model's name, kotoe-mini or glide
-    negative_prompt: str = ""
-    source_prompt: str = ""  # as the user wrote it
-    translator: str = ""
+    model: Name  # the model's name, kotoe-mini or glide
+    negative_prompt: PromptText = ""
+    source_prompt: PromptText = ""  # as the user wrote it
+    translator: Name = ""
 
     @property
     def batch_key(self) -> str:
@@ -85,9 +101,51 @@ class JobRequest:
         return asdict(self)
 
     @staticmethod
-    def from_json(fields: Mapping[str, Any]) -> "JobRequest":
-        """Read what `to_json` gave."""
-        return JobRequest(**fields)
+    def from_json(text: str) -> "JobRequest":
+        """Read the JSON of what `to_json` gave.
+
+        Raises:
+            UnreadableRequest: it is no JSON, or of another version of the service.
+        """
+        try:
+            return STORED_REQUEST.validate_json(text)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            place = ".".join(map(str, first["loc"]))
+            raise UnreadableRequest(f"{place}: {first['msg']}" if place else first["msg"]) from error
+
+    @staticmethod
+    def stand_in(text: str, owner: object, n: object) -> "JobRequest":
+        """What can be told of a request that can't be read: its texts, if there are any; never to be drawn."""
+        try:
+            fields = json.loads(text)
+        except (ValueError, TypeError, RecursionError):
+            fields = None
+        texts = fields if isinstance(fields, dict) else {}
+        prompt, source_prompt = (
+            text[:MAX_PROMPT_CHARACTERS] if isinstance(text, str) else ""
+            for text in (texts.get("prompt"), texts.get("source_prompt"))
+        )
+        return JobRequest(
+            prompt=prompt,
+            source_prompt=source_prompt,
+            owner=owner if isinstance(owner, str) and OWNER.fullmatch(owner) else "unknown",
+            seed=0,
+            n=n if isinstance(n, int) and 1 <= n <= MAX_PICTURES else 1,
+            guidance_scale=1.0,
+            steps=1,
+            upsample_steps=1,
+            sampler="ddim",
+            upscale=True,
+            model="",
+        )
+
+
+STORED_REQUEST = TypeAdapter(JobRequest)
+
+
+class UnreadableRequest(ValueError):
+    """A stored request that this version of the service can't read."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +170,8 @@ class Job:
     error: JobError | None = None
     is_delivered: bool = False  # whether its pictures are in the gallery
     request_id: str = ""  # of the HTTP request that submitted it
+    unknown_words: tuple[str, ...] = ()  # of its prompts, which the model leaves out
+    unreadable: str = ""  # why `request` is a stand-in for one that can't be read; such a job is never drawn
 
     @property
     def log_ids(self) -> dict[str, str]:

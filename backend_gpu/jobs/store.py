@@ -2,23 +2,36 @@
 
 import json
 import logging
+import math
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from backend_gpu.errors import (
+    BackendError,
     IdempotencyConflict,
     InvalidTransition,
     JobNotFound,
     QueueFull,
     RateLimited,
+    StorageDamaged,
     StorageUnavailable,
 )
-from backend_gpu.jobs.job import ENDED, Job, JobError, JobRequest, JobStatus, new_job_id
+from backend_gpu.jobs.folder_lock import FolderLock, file_identity
+from backend_gpu.jobs.job import (
+    ENDED,
+    JOB_STATUSES,
+    Job,
+    JobError,
+    JobRequest,
+    JobStatus,
+    UnreadableRequest,
+    new_job_id,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -58,22 +71,44 @@ CREATE TABLE IF NOT EXISTS timings (
 """,
     "ALTER TABLE jobs ADD COLUMN request_id TEXT NOT NULL DEFAULT '';",
     "DELETE FROM timings; ALTER TABLE timings RENAME COLUMN pictures TO size;",  # of the base model: rows, from now on
+    # Turns are counted: a clock may jump. A job's time in its owner's quota is its own: `created_at` names its pictures
+    """
+ALTER TABLE owners RENAME TO owners_by_time;
+CREATE TABLE owners (owner TEXT PRIMARY KEY, turn INTEGER NOT NULL);
+INSERT INTO owners SELECT owner, row_number() OVER (ORDER BY served_at) FROM owners_by_time;
+DROP TABLE owners_by_time;
+ALTER TABLE jobs ADD COLUMN counted_at REAL NOT NULL DEFAULT 0;
+UPDATE jobs SET counted_at = created_at;
+ALTER TABLE jobs ADD COLUMN unknown_words TEXT NOT NULL DEFAULT '[]';
+""",
 )
-# Of SQLite's errors, those that end when somebody makes room; -shm and -wal can't grow on a full disk either
-FULL_DISK = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
+OLDEST_SQLITE = (3, 35)  # the first that knows RETURNING
+LATEST_TIME_S = 253402300799.0  # the end of the year 9999: what a date can be
+# SQLite's errors, by their primary code. On a full disk -shm and -wal can't grow, which is an I/O error. A mistake in
+# the SQL is none of these: it is ours, and no advice to the user.
+FULL_DISK = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
+IN_USE = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
+DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT}
+MISTAKES = {
+    sqlite3.SQLITE_ERROR,
+    sqlite3.SQLITE_CONSTRAINT,
+    sqlite3.SQLITE_MISMATCH,
+    sqlite3.SQLITE_MISUSE,
+    sqlite3.SQLITE_RANGE,
+    sqlite3.SQLITE_SCHEMA,
+    sqlite3.SQLITE_TOOBIG,
+}
 # The queue's order: every owner's first waiting job, those owners first who were served longest ago; then their second
 # jobs, and so on. A job whose attempt ended with the process has no place of its own: it runs alone (see batches.py),
 # and its owner counts as served, so it neither holds the others up nor waits for ever.
 IN_ORDER = """
-SELECT jobs.*, row_number() OVER (
-    ORDER BY turn, coalesce(served_at, 0), number
-) AS place
+SELECT jobs.*
 FROM (
-    SELECT *, row_number() OVER (PARTITION BY owner ORDER BY number) AS turn
+    SELECT *, row_number() OVER (PARTITION BY owner ORDER BY number) AS round
     FROM jobs WHERE status = 'queued'
 ) AS jobs
 LEFT JOIN owners USING (owner)
-ORDER BY place
+ORDER BY round, coalesce(turn, 0), number
 """
 
 
@@ -88,27 +123,46 @@ class Caps:
 class JobStore:
     """The jobs of one data folder; safe to use from any thread.
 
-    Every method raises StorageUnavailable if the folder can't be read or written. On a disk that is full from the start
-    the file is opened as soon as there is room.
+    Every method raises StorageUnavailable if the folder can't be read or written; so do all that write, if the file was
+    removed or replaced while it was open. On a disk that is full from the start the file is opened as soon as there is
+    room. A row that can't be read is a job that fails (see `fail_unreadable`), and holds up nothing.
+
+    Args:
+        lock: kept on the folder; checked before each commit, like the file.
     """
 
-    def __init__(self, path: Path, caps: Caps, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, path: Path, caps: Caps, clock: Callable[[], float] = time.time, lock: FolderLock | None = None
+    ) -> None:
+        if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+            raise BackendError(
+                f"this Python's SQLite is {sqlite3.sqlite_version}, and the queue needs 3.35 or newer: "
+                "use another Python (BASE_PYTHON=… make run, after make clean)"
+            )
         self.path, self.caps, self.clock = path, caps, clock
+        self._folder_lock = lock
         self._lock = threading.RLock()
         self._opened: sqlite3.Connection | None = None
+        self._is_closed = False
+        self._files: dict[Path, tuple[int, int] | None] = {}  # device and inode of what was opened
         self._waiting: tuple[Job, ...] | None = None  # what `waiting` read since the last change
-        with storage_access(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
+        with sqlite_errors(path):
             try:
-                self._opened = open_database(path)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                self._open()
+            except OSError as error:
+                raise StorageUnavailable(
+                    f"the data folder {path.parent} can't be used ({error}): make it writable, or set BACKEND_DATA_DIR"
+                ) from error
             except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode & 0xFF not in FULL_DISK:
+                if primary_code(error) not in FULL_DISK:
                     raise
                 logger.warning("the queue waits for room on the disk", extra={"reason": str(error)})
 
     def close(self) -> None:
         """Close the file; the store can't be used any more."""
         with self._lock:
+            self._is_closed = True
             if self._opened:
                 self._opened.close()
 
@@ -124,6 +178,7 @@ class JobStore:
         idempotency_key: str | None = None,
         fingerprint: str = "",
         request_id: str = "",
+        unknown_words: Sequence[str] = (),
     ) -> tuple[Job, bool]:
         """Accept a job, on disk when this returns; or find the one that the same key has made.
 
@@ -132,6 +187,7 @@ class JobStore:
             idempotency_key: names this submission; unique over all owners, so it should contain theirs.
             fingerprint: what the key was used for; the same key with another is refused.
             request_id: of the HTTP request, for the log.
+            unknown_words: of its prompts, which the model leaves out.
 
         Returns: the job, and whether it is new.
 
@@ -145,18 +201,20 @@ class JobStore:
                 return earlier, False
             self._check_caps(sql, request.owner, retry_after_s)
             row = sql.execute(
-                "INSERT INTO jobs (id, owner, request, batch_key, pictures, created_at, idempotency_key, fingerprint,"
-                " request_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING *",
+                "INSERT INTO jobs (id, owner, request, batch_key, pictures, created_at, counted_at, idempotency_key,"
+                " fingerprint, request_id, unknown_words) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING *",
                 (
                     new_job_id(),
                     request.owner,
                     json.dumps(request.to_json(), ensure_ascii=False),
                     request.batch_key,
                     request.n,
-                    self.clock(),
+                    now := self.clock(),
+                    now,
                     idempotency_key,
                     fingerprint,
                     request_id,
+                    json.dumps(unknown_words, ensure_ascii=False),
                 ),
             ).fetchone()
             return read_job(row), True
@@ -167,6 +225,7 @@ class JobStore:
         Raises:
             IdempotencyConflict: the key came with another fingerprint.
         """
+        self._check_files()  # the caller is told that it was accepted
         rows = self._read("SELECT * FROM jobs WHERE idempotency_key = ?", idempotency_key)
         if rows and rows[0]["fingerprint"] != fingerprint:
             raise IdempotencyConflict("this Idempotency-Key was used for another request: take a new one")
@@ -175,7 +234,7 @@ class JobStore:
     def newest(self, owner: str, fingerprint: str, since: float) -> Job | None:
         """The last job that an owner's request of this fingerprint made, if it is not older than `since`."""
         rows = self._read(
-            "SELECT * FROM jobs WHERE owner = ? AND fingerprint = ? AND created_at >= ? ORDER BY number DESC LIMIT 1",
+            "SELECT * FROM jobs WHERE owner = ? AND fingerprint = ? AND counted_at >= ? ORDER BY number DESC LIMIT 1",
             owner,
             fingerprint,
             since,
@@ -199,16 +258,16 @@ class JobStore:
         return [read_job(row) for row in rows]
 
     def pictures_since(self, owner: str, since: float) -> tuple[int, float]:
-        """How many pictures an owner has asked for, and when first; `since` itself if there are none."""
+        """How many pictures an owner has asked for, and when first: not after now, and `since` if there are none."""
         rows = self._read(
-            "SELECT coalesce(sum(pictures), 0), coalesce(min(created_at), ?) FROM jobs"
-            " WHERE owner = ? AND created_at > ?",
+            "SELECT coalesce(sum(pictures), 0), coalesce(min(counted_at), ?) FROM jobs"
+            " WHERE owner = ? AND counted_at > ?",
             since,
             owner,
             since,
         )
         pictures, first_at = rows[0]
-        return pictures, first_at
+        return pictures, min(first_at, self.clock())
 
     def waiting(self) -> tuple[Job, ...]:
         """The queued jobs in the order in which they will run, if nobody else comes.
@@ -237,6 +296,7 @@ class JobStore:
             if not waiting:
                 return []
             now = self.clock()
+            (turn,) = sql.execute("SELECT coalesce(max(turn), 0) + 1 FROM owners").fetchone()
             claimed = []
             for job in choose(waiting):
                 row = sql.execute(
@@ -246,10 +306,29 @@ class JobStore:
                 ).fetchone()
                 claimed.append(read_job(row))
                 sql.execute(
-                    "INSERT INTO owners VALUES (?, ?) ON CONFLICT DO UPDATE SET served_at = excluded.served_at",
-                    (job.request.owner, now),
+                    "INSERT INTO owners VALUES (?, ?) ON CONFLICT DO UPDATE SET turn = excluded.turn",
+                    (job.request.owner, turn),
                 )
             return claimed
+
+    def fail_unreadable(self) -> list[Job]:
+        """End the waiting jobs whose request can't be read, such as those of a later version of the service.
+
+        Returns: those.
+        """
+        unreadable = [job for job in self.waiting() if job.unreadable]
+        return [
+            self._move(
+                job.id,
+                "failed",
+                ("queued",),
+                JobError(
+                    "unreadable_request",
+                    f"this version of the service can't read what was asked for ({job.unreadable}): send it again",
+                ),
+            )
+            for job in unreadable
+        ]
 
     def succeed(self, job_id: str) -> Job:
         """End a running job whose pictures are on disk.
@@ -307,18 +386,24 @@ class JobStore:
             sql.execute("UPDATE jobs SET is_delivered = 1 WHERE id = ?", (job_id,))
 
     def prune(self, older_than_s: float) -> int:
-        """Forget jobs that ended so long ago and have nothing left to deliver, and who was served last so long ago.
+        """Forget jobs that ended so long ago and have nothing left to deliver, and the turns of owners without jobs.
+
+        Times that the clock has not reached yet become now: it was wrong when they were written, or it is wrong now.
 
         Returns: how many jobs.
         """
+        now = self.clock()
         with self._transaction() as sql:
-            sql.execute("DELETE FROM owners WHERE served_at < ?", (self.clock() - older_than_s,))
+            sql.execute("UPDATE jobs SET counted_at = ? WHERE counted_at > ?", (now, now))
+            sql.execute("UPDATE jobs SET finished_at = ? WHERE finished_at > ?", (now, now))
             marks = ", ".join("?" * len(ENDED))
-            return sql.execute(
+            forgotten = sql.execute(
                 f"DELETE FROM jobs WHERE status IN ({marks}) AND finished_at < ?"
                 " AND (is_delivered OR status != 'succeeded')",
-                (*ENDED, self.clock() - older_than_s),
+                (*ENDED, now - older_than_s),
             ).rowcount
+            sql.execute("DELETE FROM owners WHERE owner NOT IN (SELECT owner FROM jobs)")
+            return forgotten
 
     def write_timing(self, model: str, stage: str, size: int, seconds: float) -> None:
         """Keep how long a stage takes a model at a size."""
@@ -326,15 +411,37 @@ class JobStore:
             sql.execute("INSERT OR REPLACE INTO timings VALUES (?, ?, ?, ?)", (model, stage, size, seconds))
 
     def timings(self, model: str) -> dict[tuple[str, int], float]:
-        """Seconds by (stage, size)."""
-        rows = self._read("SELECT stage, size, seconds FROM timings WHERE model = ?", model)
+        """Seconds by (stage, size); what is no time is left out, and measured anew."""
+        rows = self._read(
+            "SELECT stage, size, seconds FROM timings WHERE model = ? AND typeof(size) = 'integer' AND size > 0"
+            " AND typeof(seconds) = 'real' AND seconds BETWEEN 0 AND 1e6",
+            model,
+        )
         return {(stage, size): seconds for stage, size, seconds in rows}
 
     @property
     def _connection(self) -> sqlite3.Connection:
-        if self._opened is None:
-            self._opened = open_database(self.path)
+        if self._is_closed:
+            raise StorageUnavailable("the service stops and has closed its queue: try again when it has started")
+        return self._opened or self._open()
+
+    def _open(self) -> sqlite3.Connection:
+        self._opened = open_database(self.path)
+        self._files = {path: file_identity(path) for path in (self.path, wal_of(self.path))}
         return self._opened
+
+    def _check_files(self) -> None:
+        """See that what is open is still what has these names: else the next start would find nothing of it."""
+        with self._lock:
+            if self._folder_lock:
+                self._folder_lock.check()
+            opened_files = list(self._files.items())
+        for path, opened in opened_files:
+            if file_identity(path) != opened:
+                raise StorageUnavailable(
+                    f"the queue's file {path} was removed or replaced while the service ran: "
+                    "put it back, or restart the service"
+                )
 
     def _move(self, job_id: str, to: JobStatus, start: Sequence[JobStatus], error: JobError | None = None) -> Job:
         with self._transaction() as sql:
@@ -367,19 +474,20 @@ class JobStore:
             )
 
     def _read(self, statement: str, *values: object) -> list[sqlite3.Row]:
-        with storage_access(self.path), self._lock:
+        with sqlite_errors(self.path), self._lock:
             return self._connection.execute(statement, values).fetchall()
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         """A write transaction: all of it or nothing."""
-        with storage_access(self.path), self._lock:
+        with sqlite_errors(self.path), self._lock:
             if self._connection.in_transaction:  # one whose ROLLBACK failed, too
                 self._connection.execute("ROLLBACK")
                 self._waiting = None
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
+                self._check_files()
                 self._connection.execute("COMMIT")
             except BaseException:
                 if self._connection.in_transaction:
@@ -394,10 +502,12 @@ def open_database(path: Path) -> sqlite3.Connection:
 
     Raises:
         StorageUnavailable: a later version of the service has written it.
+        StorageDamaged: it lacks what its version has.
     """
     connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None, timeout=10)
     try:
         connection.row_factory = sqlite3.Row
+        connection.text_factory = lambda text: text.decode("utf-8", "backslashreplace")  # one bad row is no bad table
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")  # a commit survives a power cut
         (known,) = connection.execute("PRAGMA user_version").fetchone()
@@ -406,36 +516,114 @@ def open_database(path: Path) -> sqlite3.Connection:
                 f"{path} is of version {known}, this service reads up to {len(MIGRATIONS)}: "
                 "run the service that wrote it, or set BACKEND_DATA_DIR"
             )
-        for version, statements in enumerate(MIGRATIONS[known:], known + 1):
-            connection.executescript(f"BEGIN; {statements} PRAGMA user_version = {version}; COMMIT;")
+        for version in range(known, len(MIGRATIONS)):
+            migrate(connection, version)
+        check_columns(connection, path)
     except BaseException:
         connection.close()
         raise
     return connection
 
 
+def migrate(connection: sqlite3.Connection, version: int) -> None:
+    """Bring a file from a version to the next, wholly or not at all."""
+    connection.executescript(f"BEGIN; {MIGRATIONS[version]} PRAGMA user_version = {version + 1}; COMMIT;")
+
+
+def check_columns(connection: sqlite3.Connection, path: Path) -> None:
+    """Compare the tables with those of a new file.
+
+    Raises:
+        StorageDamaged: a column is missing.
+    """
+    columns = (
+        "SELECT tables.name || '.' || columns.name FROM sqlite_master AS tables,"
+        " pragma_table_info(tables.name) AS columns WHERE tables.type = 'table'"
+    )
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as fresh:
+        for version in range(len(MIGRATIONS)):
+            migrate(fresh, version)
+        needed = {name for (name,) in fresh.execute(columns)}
+    if missing := needed - {name for (name,) in connection.execute(columns)}:
+        raise StorageDamaged(
+            f"{path} has no {', '.join(sorted(missing))}: another program has changed it; "
+            "put back an earlier copy, or move the file away to begin with an empty queue"
+        )
+
+
+def wal_of(path: Path) -> Path:
+    """Where SQLite writes changes first; they move into the file itself now and then."""
+    return path.with_name(f"{path.name}-wal")
+
+
 def read_job(row: sqlite3.Row) -> Job:
-    """A row as a Job."""
+    """A row as a Job, whatever stands in it."""
+    unreadable, error = "", None
+    status: JobStatus = row["status"]
+    try:
+        if status not in JOB_STATUSES:
+            raise UnreadableRequest(f"its status is {status!r}")
+        request = JobRequest.from_json(row["request"])
+    except UnreadableRequest as reason:
+        unreadable = str(reason)
+        request = JobRequest.stand_in(row["request"], row["owner"], row["pictures"])
+        status = status if status in JOB_STATUSES else "failed"
+        error = JobError("unreadable_request", f"this version of the service can't read it: {unreadable}")
+    if row["error_code"]:
+        error = JobError(str(row["error_code"]), str(row["error_message"]))
     return Job(
         id=row["id"],
-        request=JobRequest.from_json(json.loads(row["request"])),
-        status=row["status"],
-        created_at=row["created_at"],
-        started_at=row["started_at"],
-        finished_at=row["finished_at"],
+        request=request,
+        status=status,
+        created_at=time_in(row["created_at"]) or 0.0,
+        started_at=time_in(row["started_at"]),
+        finished_at=time_in(row["finished_at"]),
         attempts=row["attempts"],
-        error=JobError(row["error_code"], row["error_message"]) if row["error_code"] else None,
+        error=error if status == "failed" else None,
         is_delivered=bool(row["is_delivered"]),
         request_id=row["request_id"],
+        unknown_words=words_in(row["unknown_words"]),
+        unreadable=unreadable,
     )
 
 
+def words_in(text: str) -> tuple[str, ...]:
+    """Words that a column holds; none if it holds anything else."""
+    try:
+        words = json.loads(text)
+    except (ValueError, TypeError):
+        return ()
+    return tuple(map(str, words)) if isinstance(words, list) else ()
+
+
+def time_in(value: object) -> float | None:
+    """A time that a column holds; None if it holds none."""
+    if not isinstance(value, int | float) or math.isnan(value):
+        return None
+    return min(max(float(value), 0.0), LATEST_TIME_S)
+
+
 @contextmanager
-def storage_access(path: Path) -> Iterator[None]:
-    """Turn what SQLite or the file system refuses into StorageUnavailable."""
+def sqlite_errors(path: Path) -> Iterator[None]:
+    """Turn what SQLite refuses into StorageUnavailable, with what to do; a mistake in the SQL stays what it is."""
     try:
         yield
-    except (sqlite3.OperationalError, sqlite3.DatabaseError, OSError) as error:
+    except sqlite3.DatabaseError as error:
+        code = primary_code(error)
+        if code in MISTAKES:
+            raise
+        if code in DAMAGED:
+            raise StorageDamaged(
+                f"the queue's file {path} is damaged ({error}): put back an earlier copy, "
+                "or move it away to begin with an empty queue"
+            ) from error
+        if code in IN_USE:
+            raise StorageUnavailable(f"another program holds the queue's file {path} ({error}): end that") from error
         raise StorageUnavailable(
             f"the data folder {path.parent} can't be used ({error}): free some space or make it writable"
         ) from error
+
+
+def primary_code(error: sqlite3.DatabaseError) -> int:
+    """SQLite's kind of error; that of a mistake where Python alone has found one."""
+    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_MISUSE) & 0xFF

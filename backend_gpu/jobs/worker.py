@@ -69,6 +69,7 @@ class Worker:
         self.metrics, self.options, self.clock = metrics, options, clock
         self.engine: Engine | None = None
         self.load_error = self._storage_error = ""
+        self.is_failing = False  # with what nobody has foreseen; told, as nothing may be drawn for long
         self._storage_refusals = 0
         self._worked_at = time.monotonic()
         self._has_recovered = False
@@ -113,14 +114,17 @@ class Worker:
         """Whether the engine has drawn its first step."""
         return self.engine is not None
 
-    def check_storage(self) -> None:
-        """Tell whether the worker waits for the disk.
+    def check(self) -> None:
+        """Tell whether something keeps the worker from drawing.
 
         Raises:
-            StorageUnavailable: it does.
+            StorageUnavailable: it waits for the disk.
+            BackendError: it fails, again and again.
         """
         if self._storage_error:
             raise StorageUnavailable(self._storage_error)
+        if self.is_failing:
+            raise BackendError("what draws fails again and again: the service's log says why")
 
     def idle_s(self) -> float:
         """Seconds since the last batch ended, or since the start."""
@@ -212,11 +216,14 @@ class Worker:
             try:
                 if not self._has_recovered:
                     self._recover()
+                for job in self.store.fail_unreadable():
+                    self._tell_failed(job)
+                    self.feed.publish_all()
                 batch = self.store.claim(lambda waiting: choose_batch(waiting, self.options.max_batch_pictures))
                 if batch:
                     self._draw(engine, batch)
                 self.store.prune(self.options.keep_jobs_s)
-                self._storage_error = ""
+                self._storage_error, self.is_failing = "", False
                 if not batch:
                     self._wake.wait(IDLE_WAIT_S)
             except StorageUnavailable as error:
@@ -224,6 +231,7 @@ class Worker:
                 self._stopping.wait(STORAGE_RETRY_S)
             except Exception:
                 logger.exception("the worker failed: it goes on")
+                self.is_failing = True
                 self._stopping.wait(STORAGE_RETRY_S)
 
     def _load(self, open_engine: Callable[[], Engine]) -> Engine | None:

@@ -57,7 +57,7 @@ class Vocabulary:
 
 
 def load_vocabulary(concepts: Path = CONCEPTS, grammar: Path = GRAMMAR) -> Vocabulary:
-    """Read a concept table and the grammar.
+    """Read a concept table (UTF-8, with or without the mark that Excel puts before it) and the grammar.
 
     Raises:
         ConceptTableError: the table is missing or broken.
@@ -65,10 +65,15 @@ def load_vocabulary(concepts: Path = CONCEPTS, grammar: Path = GRAMMAR) -> Vocab
     forms = tomllib.loads(grammar.read_text(encoding="utf-8"))
     colours = {entry["english"]: tuple(entry["rgb"]) for entry in forms["colour"]}
     try:
-        with concepts.open(encoding="utf-8", newline="") as file:
+        with concepts.open(encoding="utf-8-sig", newline="") as file:
             rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
-    except (OSError, UnicodeDecodeError) as error:
+    except OSError as error:
         raise ConceptTableError(f"can't read the concepts in {concepts}: {error}") from error
+    except UnicodeDecodeError as error:
+        raise ConceptTableError(
+            f"{concepts} is not in UTF-8: save it so, with tabs between (Excel's Unicode text is UTF-16, its other "
+            "text formats have an encoding of the country)"
+        ) from error
     if not rows or not rows[0].keys() >= COLUMNS:
         raise ConceptTableError(f"{concepts} needs a first line with {', '.join(sorted(COLUMNS))}, and tabs between")
     table = tuple(

@@ -115,7 +115,7 @@ class Lexicon:
 
         Raises: OSError, or ValueError if a file is broken.
         """
-        with (data_dir / "concepts.tsv").open(encoding="utf-8", newline="") as file:
+        with (data_dir / "concepts.tsv").open(encoding="utf-8-sig", newline="") as file:
             concepts = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
         grammar = tomllib.loads((data_dir / "grammar.toml").read_text(encoding="utf-8"))
         own = grammar["translator"]

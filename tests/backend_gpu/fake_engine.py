@@ -34,6 +34,7 @@ class FakeEngine:
         self.step_s: Callable[[StageName, int], float] = lambda _stage, _pictures: step_s
         self.spend = spend
         self.memory_pictures = 1000  # more do not fit
+        self.unknown_words: list[str] = []  # of any prompt that has them
         self.failure: Exception | None = None  # of the next step
         self.batches: list[list[Drawing]] = []  # that were begun, without the worker's smoke test
         self.steps = 0  # of those
@@ -72,7 +73,7 @@ class FakeEngine:
     def check_prompt(self, prompt: str) -> list[str]:
         if (count := len(prompt.split())) > MAX_TOKENS:
             raise InvalidRequest(f"the prompt has {count} tokens, at most {MAX_TOKENS}: say it shorter")
-        return []
+        return [word for word in self.unknown_words if word in prompt]
 
     def generate(self, drawings: Sequence[Drawing], settings: Settings, on_step: OnStep) -> Pixels:
         if drawings[0].prompt == SMOKE_PROMPT:

@@ -39,16 +39,27 @@ def run_backend(*arguments: str, **settings: object) -> subprocess.CompletedProc
     )
 
 
-class ServiceProcess(ServiceCalls):
-    """A service on a free port; `log` gets what it writes to stderr."""
+def limited(max_files: tuple[int, int] | None) -> list[str]:
+    """What starts a command with these limits."""
+    if max_files is None:
+        return []
+    soft, hard = max_files
+    return ["sh", "-c", f'ulimit -S -n {soft} && ulimit -H -n {hard} && exec "$0" "$@"']
 
-    def __init__(self, data_dir: Path, **settings: object) -> None:
+
+class ServiceProcess(ServiceCalls):
+    """A service on a free port; `log` gets what it writes to stderr.
+
+    `max_files` are the soft and the hard limit of the files that it may open.
+    """
+
+    def __init__(self, data_dir: Path, max_files: tuple[int, int] | None = None, /, **settings: object) -> None:
         data_dir.mkdir(exist_ok=True)
         self.data_dir = data_dir
         self.log = data_dir / f"stderr-{len(list(data_dir.glob('stderr-*')))}.log"
         with self.log.open("wb") as stderr:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "backend_gpu"],
+                [*limited(max_files), sys.executable, "-m", "backend_gpu"],
                 cwd=ROOT,
                 env=environment(**{"data_dir": data_dir, "port": 0, "device": "cpu"} | settings),
                 stderr=stderr,

@@ -2,12 +2,18 @@
 
 import json
 import os
+import pwd
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from PIL import Image
+
+from backend_gpu.__main__ import output_paths
+from backend_gpu.errors import InvalidRequest
+from backend_gpu.gallery import write_picture
 
 ROOT = Path(__file__).resolve().parents[2]
 APPLE = {
@@ -21,12 +27,13 @@ APPLE = {
 def run_image(
     translation: object, *arguments: str, environment: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    text = translation if isinstance(translation, str) else json.dumps(translation)
+    """The command with that JSON (or text) on its standard input, which it reads as UTF-8 whatever the locale."""
+    text = translation if isinstance(translation, str) else json.dumps(translation, ensure_ascii=False)
     return subprocess.run(
         [sys.executable, "-m", "backend_gpu", "image", *arguments],
         input=text,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         cwd=ROOT,
         env=os.environ | (environment or {}),
         check=False,
@@ -125,11 +132,78 @@ def test_a_folder_that_cannot_be_written_is_one_clear_line() -> None:
     assert_refused(run_image(APPLE, "--out=/proc/a.png"), "can't write to the folder")
 
 
+LONGEST = os.pathconf(ROOT, "PC_NAME_MAX")  # bytes
+
+
+@pytest.mark.parametrize("length", [218, LONGEST])
+def test_the_longest_names_that_the_file_system_takes_are_written(tmp_path: Path, length: int) -> None:
+    out = tmp_path / f"{'x' * (length - 4)}.png"
+    assert output_paths(out, 1) == [out]
+    write_picture(out, b"png")
+    assert [path.name for path in tmp_path.iterdir()] == [out.name]
+
+
+def test_a_japanese_name_of_255_bytes_is_drawn_into(tmp_path: Path) -> None:
+    stem = "り" * ((LONGEST - 4) // 3)
+    out = tmp_path / f"{stem}{'x' * (LONGEST - 4 - 3 * len(stem))}.png"
+    result = run_image(APPLE, f"--out={out}", "--seed=1")
+    assert result.returncode == 0, result.stderr
+    with Image.open(out) as image:
+        assert image.size == (256, 256)
+
+
+@pytest.mark.parametrize(
+    ("stem", "count", "told"),
+    [
+        ("x" * (LONGEST - 3), 1, f"has {LONGEST + 1} bytes, at most {LONGEST}"),
+        ("x" * (LONGEST - 5), 2, f"has {LONGEST + 1} bytes, at most {LONGEST}"),
+        ("り" * 84, 1, f"has 256 bytes, at most {LONGEST}"),
+        ("x" * 5000, 1, f"has 5004 bytes, at most {LONGEST}"),
+        ("a\0b", 1, "embedded null byte"),
+    ],
+)
+def test_names_that_the_file_system_does_not_take_are_refused_before_drawing(
+    tmp_path: Path, stem: str, count: int, told: str
+) -> None:
+    with pytest.raises(InvalidRequest, match=told):
+        output_paths(tmp_path / f"{stem}.png", count)
+
+
+def test_a_path_that_is_too_long_is_one_clear_line(tmp_path: Path) -> None:
+    folder = tmp_path / "/".join(["d" * 200] * 25)
+    assert_refused(run_image(APPLE, f"--out={folder / 'a.png'}"), "can't write", "File name too long")
+
+
+@pytest.mark.parametrize("out", ["", ".png", "pictures/", "png"])
+def test_a_name_that_is_empty_is_one_clear_line(out: str) -> None:
+    with pytest.raises(InvalidRequest, match=r"does not end in \.png"):
+        output_paths(Path(out), 1)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write to all files")
+def test_a_read_only_file_is_refused_before_drawing(tmp_path: Path) -> None:
+    (tmp_path / "a.png").touch(0o444)
+    with pytest.raises(InvalidRequest, match="read-only"):
+        output_paths(tmp_path / "a.png", 1)
+
+
+def test_home_folders_are_meant_as_in_a_shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    user = pwd.getpwuid(os.getuid())
+    assert output_paths(Path("~/a.png"), 2) == [tmp_path / "a-1.png", tmp_path / "a-2.png"]
+    assert output_paths(Path(f"~{user.pw_name}/a.png"), 1) == [Path(user.pw_dir) / "a.png"]
+    with pytest.raises(InvalidRequest, match="there is no home folder ~nobody-of-that-name"):
+        output_paths(Path("~nobody-of-that-name/a.png"), 1)
+
+
 def test_another_format_is_one_clear_line(tmp_path: Path) -> None:
     assert_refused(run_image(APPLE, f"--out={tmp_path / 'a.jpg'}"), ".png")
 
 
-@pytest.mark.parametrize("text", ["", "no json", "[]", '{"source": "a"}', "null"])
+HALF = json.dumps(APPLE | {"source": "\ud800"})
+
+
+@pytest.mark.parametrize("text", ["", "no json", "[]", '{"source": "a"}', "null", HALF])
 def test_something_other_than_a_translation_is_one_clear_line(text: str, tmp_path: Path) -> None:
     assert_refused(run_image(text, f"--out={tmp_path / 'a.png'}"), "not a translation")
 
@@ -181,6 +255,51 @@ def test_more_tokens_than_the_model_reads_are_told_with_both_numbers(tmp_path: P
     long = "an apple and " * 10 + "a cat"
     result = run_image(APPLE | {"source": long, "english": long}, f"--out={tmp_path / 'a.png'}")
     assert_refused_last_line(result, "32 tokens", "at most 24")
+
+
+@pytest.mark.parametrize(
+    "locale",
+    [
+        {"PYTHONIOENCODING": "latin-1"},
+        {"PYTHONIOENCODING": "utf-16"},
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    ],
+)
+def test_the_translation_is_read_whatever_the_locale(tmp_path: Path, locale: dict[str, str]) -> None:
+    translation = json.dumps(APPLE | {"unknown_words": ["侍"]}, ensure_ascii=False).encode()
+    done = subprocess.run(
+        [sys.executable, "-m", "backend_gpu", "image", f"--out={tmp_path / 'りんご.png'}"],
+        input=translation,
+        capture_output=True,
+        cwd=ROOT,
+        env=os.environ | locale,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    encoding = "utf-16" if "utf-16" in locale.values() else "ascii"
+    told = done.stdout.decode(encoding)
+    assert ("'青い背景に赤いりんご' →" if encoding == "utf-16" else r"'\u9752\u3044\u80cc\u666f\u306b") in told
+    assert ("侍" if encoding == "utf-16" else r"left out: \u4f8d") in done.stderr.decode(encoding)
+    with Image.open(tmp_path / "りんご.png") as image:
+        assert json.loads(image.text["kotoe"])["source_prompt"] == APPLE["source"]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "| true", "2>&1 | true", ">/dev/full 2>&1"])
+def test_streams_that_nobody_reads_keep_no_picture_from_being_drawn(tmp_path: Path, closed: str) -> None:
+    command = shlex.join([sys.executable, "-m", "backend_gpu", "image", f"--out={tmp_path / 'a.png'}"])
+    line = f'{{ {command}; echo $? > "{tmp_path}/code"; }} {closed}'
+    subprocess.run(["sh", "-c", line], input=json.dumps(APPLE).encode(), cwd=ROOT, check=False, timeout=120)
+    assert (tmp_path / "code").read_text(encoding="ascii") == "0\n"
+    assert (tmp_path / "a.png").exists()
+
+
+def test_a_closed_standard_input_is_one_clear_line(tmp_path: Path) -> None:
+    command = shlex.join([sys.executable, "-m", "backend_gpu", "image", f"--out={tmp_path / 'a.png'}"])
+    done = subprocess.run(
+        ["sh", "-c", f"{command} <&-"], capture_output=True, encoding="utf-8", cwd=ROOT, check=False, timeout=120
+    )
+    assert_refused(done, "not a translation")
 
 
 def assert_refused_last_line(result: subprocess.CompletedProcess[str], *parts: str) -> None:

@@ -2,12 +2,19 @@
 
 import io
 import json
+import re
+import resource
+import socket
 import subprocess
 import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from PIL import PngImagePlugin
 
@@ -180,6 +187,38 @@ def test_an_address_that_others_reach_needs_a_token(host: str, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
+    ("host", "told"),
+    [
+        ("nowhere.invalid", "BACKEND_HOST is 'nowhere.invalid': there is no such address or host name"),
+        ("127.0.0.1:80", "BACKEND_HOST is '127.0.0.1:80': there is no such address or host name"),
+        ("192.0.2.77", "can't listen on 192.0.2.77:0"),
+    ],
+)
+def test_an_address_that_is_none_of_this_machine_is_told(host: str, told: str, tmp_path: Path) -> None:
+    assert_refused(run_backend(host=host, port=0, token="s3cret", data_dir=tmp_path), told)
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [("LOCALHOST", "http://127.0.0.1:"), ("127.0.0.2", "http://127.0.0.2:"), ("[::1]", "http://[::1]:")],
+)
+def test_loopback_has_many_names_and_needs_no_token(host: str, address: str, tmp_path: Path) -> None:
+    if "::1" in host and not has_ipv6():
+        pytest.skip("this machine has no IPv6")
+    with ServiceProcess(tmp_path / "data", host=host) as service:
+        assert service.url.startswith(address)
+        assert service.http.get("/healthz").status_code == 200
+
+
+def has_ipv6() -> bool:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
     ("setting", "value", "parts"),
     [
         ("port", "many", ["BACKEND_PORT is 'many'"]),
@@ -226,4 +265,55 @@ def test_a_service_for_others_listens_with_a_token_and_stops_while_it_loads(tmp_
     with ServiceProcess(tmp_path / "data", host="0.0.0.0", token="s3cret", grace_s=60) as service:
         assert service.http.get("/healthz").status_code == 200
         assert service.http.get("/v1/status").status_code == 401
+        assert service.terminate() == 0
+
+
+@contextmanager
+def silent_connections(service: ServiceProcess, count: int) -> Iterator[list[socket.socket]]:
+    """Connections that say nothing, opened without waiting for the service."""
+    address = (service.http.base_url.host, service.http.base_url.port)
+    with ExitStack() as stack:
+        crowd = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for connection in crowd:
+            connection.setblocking(False)
+            connection.connect_ex(address)
+        yield crowd
+
+
+def lines_about_connections(service: ServiceProcess) -> list[str]:
+    return [line["message"] for line in service.events() if "connection" in line["message"]]
+
+
+def test_more_silent_connections_than_files_keep_nobody_out(tmp_path: Path) -> None:
+    with ServiceProcess(tmp_path / "data", (200, 400)) as service:
+        service.wait_until_ready()
+        limits = Path(f"/proc/{service.process.pid}/limits")
+        if limits.exists():
+            assert re.search(r"Max open files\s+400\s+400", limits.read_text())
+        with silent_connections(service, 700):
+            for _ in range(3):
+                with httpx.Client(base_url=service.url, timeout=WAIT_S) as newcomer:
+                    assert newcomer.get("/readyz").status_code == 200
+            job = service.wait_for(service.submit(**SHORT)["id"])
+            assert len(service.picture(job)) > 100
+        assert len(lines_about_connections(service)) <= 3
+        assert service.log.stat().st_size < 100_000
+        assert service.terminate() == 0
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="limits of another process are changed on Linux alone")
+def test_a_process_without_files_left_tells_so_in_a_line_and_serves_again_later(tmp_path: Path) -> None:
+    with ServiceProcess(tmp_path / "data", (1000, 1000)) as service:
+        service.wait_until_ready()
+        resource.prlimit(service.process.pid, resource.RLIMIT_NOFILE, (100, 1000))  # less than it knows of
+        with silent_connections(service, 300):
+            wait_until(lambda: lines_about_connections(service))
+            until = time.monotonic() + 3  # asyncio tries again once a second
+            wait_until(lambda: time.monotonic() > until)
+        with httpx.Client(base_url=service.url, timeout=WAIT_S) as newcomer:
+            assert newcomer.get("/healthz").status_code == 200
+            assert newcomer.post("/v1/jobs", json={"prompt": "a red apple"}).status_code == 202
+        (line,) = lines_about_connections(service)
+        assert "Too many open files" in line
+        assert "Traceback" not in service.log.read_text()
         assert service.terminate() == 0

@@ -6,10 +6,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
+from pathlib import Path
 from typing import Any
 
 from tests.loopback import serving
 
+# What words are: a table of cases with the rule that the backend tells, for the tests of both runtimes
+PROMPT_WORDS = json.loads((Path(__file__).parents[1] / "data" / "prompt_words.json").read_text(encoding="utf-8"))
 PIXEL = "data:image/gif;base64,R0lGODlhAQABAAAAACw="
 STATUS = {
     "model": "kotoe-mini",
@@ -20,6 +23,8 @@ STATUS = {
     "running_jobs": 0,
     "idle_seconds": 3.0,
     "vocabulary": ["a", "on", "red", "blue", "apple", "background"],
+    "word_pattern": PROMPT_WORDS["word_pattern"],
+    "function_words": PROMPT_WORDS["function_words"],
     "seconds_per_picture": 1.0,
 }
 CHOICES = {
@@ -57,6 +62,7 @@ def job_document(number: int, status: str, **changes: Any) -> dict[str, Any]:
         "eta_seconds": None,
         "progress": None,
         "preview": None,
+        "unknown_words": [],
         "images": images,
         "error": None,
     }

@@ -2,6 +2,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ from frontend_streamlit.backend_client import (
     Progress,
     QueueFull,
 )
-from tests.frontend_streamlit.fake_backend import CUT, PIXEL, Answer, FakeBackend, job_document, serve
+from tests.frontend_streamlit.fake_backend import CUT, PIXEL, PROMPT_WORDS, Answer, FakeBackend, job_document, serve
 
 
 def only_job(client: BackendClient) -> Job:
@@ -235,4 +236,17 @@ def test_words_outside_the_models_vocabulary_are_found(client: BackendClient, ba
     status = client.read_status()
     assert status.unknown_words("A red apple, on a t-shirt on a BLUE background") == ["t-shirt"]
     backend.status["vocabulary"] = []
+    assert client.read_status().unknown_words("anything goes") == []
+
+
+@pytest.mark.parametrize("case", PROMPT_WORDS["cases"], ids=lambda case: ascii(case["prompt"]))
+def test_words_are_unknown_by_the_rule_that_the_backend_tells(
+    client: BackendClient, backend: FakeBackend, case: dict[str, Any]
+) -> None:
+    backend.status |= {name: PROMPT_WORDS[name] for name in ("vocabulary", "word_pattern", "function_words")}
+    assert client.read_status().unknown_words(case["prompt"]) == case["unknown_words"]
+
+
+def test_a_backend_that_tells_no_rule_is_left_to_judge_by_itself(client: BackendClient, backend: FakeBackend) -> None:
+    del backend.status["word_pattern"], backend.status["function_words"]
     assert client.read_status().unknown_words("anything goes") == []

@@ -507,6 +507,12 @@ def test_a_job_is_found_again_by_the_link_alone(page: Page, backend: FakeBackend
     assert page.has(f"cancel_{backend.jobs[0]['id']}")
 
 
+def test_a_card_names_the_words_that_the_model_left_out(page: Page, backend: FakeBackend) -> None:
+    backend.jobs = [job_document(1, "running", request={"owner": ME}, unknown_words=["want", "café"])]
+    page.open()
+    assert JAPANESE.left_out.format("want、café") in page.words
+
+
 def test_several_jobs_have_a_card_each_newest_first(page: Page, backend: FakeBackend) -> None:
     page.open().draw("黒い猫").draw("白い犬")
     backend.jobs[1] |= {"status": "running", "position": None}

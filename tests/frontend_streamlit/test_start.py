@@ -1,17 +1,26 @@
 """`python -m frontend_streamlit`, which is what `make run` runs."""
 
 import os
+import shlex
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 import requests
+
+from backend_gpu import settings as backend_settings
+from frontend_streamlit import __main__ as launcher
+from frontend_streamlit.__main__ import Part, answers
+from frontend_streamlit.settings import BackendSettings
+from tests.loopback import serving
 
 ROOT = Path(__file__).parents[2]
 START_TIMEOUT_S = 60.0
@@ -48,12 +57,14 @@ def wait_for(condition: Callable[[], bool], timeout_s: float = START_TIMEOUT_S) 
 
 
 @contextmanager
-def started(tmp_path: Path, settings: dict[str, str], *arguments: str) -> Iterator[tuple[subprocess.Popen[str], Path]]:
+def started(
+    tmp_path: Path, settings: dict[str, str], *arguments: str, command: list[str] = COMMAND
+) -> Iterator[tuple[subprocess.Popen[str], Path]]:
     """The launcher and the file that its output goes to; whatever is left of it is ended."""
     log = tmp_path / "log"
     with log.open("w", encoding="utf-8") as file:
         process = subprocess.Popen(
-            [*COMMAND, *arguments], cwd=ROOT, env=settings, stdout=file, stderr=subprocess.STDOUT, text=True
+            [*command, *arguments], cwd=ROOT, env=settings, stdout=file, stderr=subprocess.STDOUT, text=True
         )
         left = []
         try:
@@ -70,6 +81,10 @@ def started(tmp_path: Path, settings: dict[str, str], *arguments: str) -> Iterat
 
 def is_ready(log: Path) -> bool:
     return "言絵 is ready: http://127.0.0.1:" in log.read_text(encoding="utf-8")
+
+
+def job_status(url: str, job_id: str) -> str:
+    return str(requests.get(f"{url}/v1/jobs/{job_id}", timeout=10).json()["status"])
 
 
 def test_both_come_up_the_url_is_told_and_ctrl_c_stops_both(tmp_path: Path) -> None:
@@ -102,16 +117,247 @@ def test_a_signal_while_they_start_stops_both(tmp_path: Path, stop: signal.Signa
         assert "Traceback" not in log.read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("victim", [0, 1], ids=["backend", "page"])
-def test_the_death_of_one_ends_the_other(tmp_path: Path, victim: int) -> None:
-    with started(tmp_path, environment(tmp_path), "--with-backend") as (process, log):
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux ends the children of a killed process")
+def test_a_launcher_that_is_killed_leaves_nothing_behind(tmp_path: Path) -> None:
+    with started(tmp_path, environment(tmp_path), "--with-backend") as (process, _):
         wait_for(lambda: len(children_of(process.pid)) == 2)
         children = children_of(process.pid)
-        os.kill(children[victim], signal.SIGKILL)
-        assert process.wait(60) == 1
-        assert not [child for child in children if is_alive(child)]
-        name = ("backend", "page")[victim]
-        assert f"error: the {name} has ended (exit code -9)" in log.read_text(encoding="utf-8")
+        process.kill()
+        wait_for(lambda: not [child for child in children if is_alive(child)])
+
+
+@pytest.mark.crash
+def test_a_backend_that_is_killed_comes_back_and_draws_what_it_had_taken(tmp_path: Path) -> None:
+    settings = environment(tmp_path)
+    url = f"http://127.0.0.1:{settings['BACKEND_PORT']}"
+    with started(tmp_path, settings, "--with-backend") as (process, log):
+        wait_for(lambda: is_ready(log) or process.poll() is not None)
+        backend, page = children_of(process.pid)
+        jobs = [requests.post(f"{url}/v1/jobs", json={"prompt": "a red apple", "n": 4}, timeout=10) for _ in range(3)]
+        assert [job.status_code for job in jobs] == [202] * 3
+        os.kill(backend, signal.SIGKILL)
+        wait_for(lambda: "the backend is ready again" in log.read_text(encoding="utf-8"))
+        wait_for(lambda: all(job_status(url, job.json()["id"]) == "succeeded" for job in jobs), timeout_s=300)
+        assert "the backend was killed (signal 9): it is started again in 1 s" in log.read_text(encoding="utf-8")
+        assert process.poll() is None
+        assert is_alive(page)
+        process.terminate()
+        assert process.wait(60) == 0
+
+
+@pytest.mark.crash
+def test_a_page_that_is_killed_comes_back(tmp_path: Path) -> None:
+    settings = environment(tmp_path)
+    with started(tmp_path, settings, "--with-backend") as (process, log):
+        wait_for(lambda: is_ready(log) or process.poll() is not None)
+        os.kill(children_of(process.pid)[1], signal.SIGKILL)
+        wait_for(lambda: "the page is ready again" in log.read_text(encoding="utf-8"))
+        assert requests.get(f"http://127.0.0.1:{settings['FRONTEND_PORT']}", timeout=5).ok
+        process.terminate()
+        assert process.wait(60) == 0
+
+
+def part(code: str, url: str = "http://127.0.0.1:9") -> Part:
+    return Part(name="backend", command=[sys.executable, "-c", code], url=url, ready_path="/")
+
+
+def test_a_process_that_dies_again_and_again_is_given_up(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(launcher, "FIRST_PAUSE_S", 0.01)
+    dying = part("import os; os.kill(os.getpid(), 9)")
+    assert launcher.run([dying], os.environ, threading.Event()) == 1
+    *before, last = capsys.readouterr().err.splitlines()
+    pauses = ["0.01", "0.02", "0.04", "0.08"]
+    assert before == [f"the backend was killed (signal 9): it is started again in {pause} s" for pause in pauses]
+    assert last.startswith("error: the backend was killed (signal 9): after 5 starts in 10 minutes it is not started")
+
+
+class Healthy(BaseHTTPRequestHandler):
+    """Says that all is well."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+@pytest.mark.parametrize(
+    ("code", "was_ready", "starts"), [(1, False, 1), (2, False, 1), (2, True, 1), (1, True, 5), (0, True, 5)]
+)
+def test_what_ends_by_itself_is_started_again_if_that_can_help(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    code: int,
+    was_ready: bool,
+    starts: int,
+) -> None:
+    monkeypatch.setattr(launcher, "FIRST_PAUSE_S", 0.01)
+    go = tmp_path / "go"
+    ending = (
+        f"import pathlib, sys, time\nwhile not pathlib.Path({str(go)!r}).exists(): time.sleep(0.01)\nsys.exit({code})"
+    )
+    with serving(Healthy) as url:
+        process = part(ending, url if was_ready else "http://127.0.0.1:9")
+        process.look_after(os.environ)
+        process.look_after(os.environ)
+        assert process.is_ready == was_ready
+        go.touch()
+        assert launcher.run([process], os.environ, threading.Event()) == 1
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == starts
+    assert told[-1].startswith(f"error: the backend has ended (exit code {code})")
+
+
+@pytest.mark.crash
+def test_nohup_keeps_it_running_when_the_terminal_goes(tmp_path: Path) -> None:
+    ignored = ["sh", "-c", "trap '' HUP; exec \"$@\"", "sh", *COMMAND]
+    with started(tmp_path, environment(tmp_path), "--with-backend", command=ignored) as (process, log):
+        wait_for(lambda: is_ready(log) or process.poll() is not None)
+        children = children_of(process.pid)
+        for hung_up in (process.pid, *children):
+            os.kill(hung_up, signal.SIGHUP)
+        settled = time.monotonic() + 1  # what would end them has long begun
+        wait_for(lambda: time.monotonic() > settled)
+        assert process.poll() is None
+        assert children_of(process.pid) == children
+        assert all(map(is_alive, children))
+        process.terminate()
+        assert process.wait(60) == 0
+
+
+HAS_IPV6 = Path("/proc/net/if_inet6").exists() and "00000000000000000000000000000001" in Path(
+    "/proc/net/if_inet6"
+).read_text(encoding="ascii")
+
+
+@pytest.mark.parametrize(
+    ("page_host", "backend_host", "page_at", "backend_at"),
+    [
+        pytest.param("::1", "[::1]", "[::1]", "[::1]", marks=pytest.mark.skipif(not HAS_IPV6, reason="no IPv6")),
+        pytest.param("127.0.0.2", "127.0.0.3", "127.0.0.2", "127.0.0.3", marks=pytest.mark.crash),
+        pytest.param("LOCALHOST", "LocalHost", "localhost", "localhost", marks=pytest.mark.crash),
+    ],
+)
+def test_checks_address_and_page_use_the_hosts_that_were_set(
+    tmp_path: Path, page_host: str, backend_host: str, page_at: str, backend_at: str
+) -> None:
+    settings = environment(tmp_path, FRONTEND_HOST=page_host, BACKEND_HOST=backend_host, BACKEND_TOKEN="secret")
+    page, backend = (
+        f"http://{page_at}:{settings['FRONTEND_PORT']}",
+        f"http://{backend_at}:{settings['BACKEND_PORT']}",
+    )
+    with started(tmp_path, settings, "--with-backend") as (process, log):
+        wait_for(lambda: "is ready" in log.read_text(encoding="utf-8") or process.poll() is not None)
+        assert f"言絵 is ready: {page}\n" in log.read_text(encoding="utf-8")
+        assert requests.get(page, timeout=5).ok
+        assert requests.get(f"{backend}/readyz", timeout=5).ok
+        given = Path(f"/proc/{children_of(process.pid)[1]}/environ").read_bytes().split(b"\0")
+        assert f"FRONTEND_BACKEND_URL={backend}".encode() in given
+        process.terminate()
+        assert process.wait(60) == 0
+
+
+@pytest.mark.parametrize(
+    ("host", "address", "url"),
+    [
+        ("0.0.0.0", "0.0.0.0", "http://127.0.0.1:80"),
+        ("0", "0.0.0.0", "http://127.0.0.1:80"),
+        ("::", "::", "http://[::1]:80"),
+        ("fd00::2", "fd00::2", "http://[fd00::2]:80"),
+        ("fe80::1%eth0", "fe80::1%eth0", "http://[fe80::1%25eth0]:80"),
+        ("kotoe.lan", "192.0.2.7", "http://kotoe.lan:80"),
+        ("kotoe.lan", "fd00::2", "http://kotoe.lan:80"),
+    ],
+)
+def test_a_wildcard_is_reached_on_loopback_and_all_else_as_it_was_set(host: str, address: str, url: str) -> None:
+    assert launcher.url_of(host, address, 80) == url
+
+
+@pytest.mark.parametrize(
+    ("host", "bare"),
+    [
+        ("[::1]", "::1"),
+        ("0:0:0:0:0:0:0:1", "::1"),
+        (" FD00::2 ", "fd00::2"),
+        ("FE80::1%Eth0", "fe80::1%Eth0"),
+        ("Kotoe.LAN", "kotoe.lan"),
+        ("127.0.0.1", "127.0.0.1"),
+    ],
+)
+def test_both_runtimes_read_a_host_alike(monkeypatch: pytest.MonkeyPatch, host: str, bare: str) -> None:
+    monkeypatch.setenv("BACKEND_HOST", host)
+    assert backend_settings.Settings().host == BackendSettings().host == bare
+
+
+@pytest.mark.parametrize("prefix", ["FRONTEND", "BACKEND"])
+@pytest.mark.parametrize(
+    ("host", "told"),
+    [
+        ("nowhere.invalid", "there is no such address or host name"),
+        ("http://127.0.0.1", "there is no such address or host name"),
+        ("127.0.0.1:8000", "there is no such address or host name"),
+        ("a" * 64, "there is no such address or host name"),
+        ("192.0.2.77", "this machine has no such address"),
+    ],
+)
+def test_a_host_that_is_none_of_this_machine_is_told_at_once(tmp_path: Path, prefix: str, host: str, told: str) -> None:
+    done = run(environment(tmp_path, **{f"{prefix}_HOST": host}), "--with-backend")
+    assert done == (2, f"error: {prefix}_HOST is {host!r}: {told}\n")
+
+
+@pytest.mark.parametrize(
+    "locale",
+    [
+        {"PYTHONIOENCODING": "latin-1"},
+        pytest.param({"PYTHONIOENCODING": "ascii:strict"}, marks=pytest.mark.crash),
+        pytest.param({"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}, marks=pytest.mark.crash),
+    ],
+)
+def test_what_the_locale_lacks_is_escaped(tmp_path: Path, locale: dict[str, str]) -> None:
+    with started(tmp_path, environment(tmp_path, **locale), "--with-backend") as (process, log):
+        wait_for(lambda: "is ready" in log.read_text(encoding="ascii") or process.poll() is not None)
+        assert "\\u8a00\\u7d75 is ready: http://127.0.0.1:" in log.read_text(encoding="ascii")
+        process.terminate()
+        assert process.wait(60) == 0
+
+
+@pytest.mark.parametrize(
+    "closed",
+    [
+        "<&- >&- 2>&-",
+        *(pytest.param(way, marks=pytest.mark.crash) for way in (">&-", "2>&1 | true", ">/dev/full 2>&1")),
+    ],
+)
+def test_streams_that_nobody_reads_stop_nothing(tmp_path: Path, closed: str) -> None:
+    settings = environment(tmp_path)
+    line = f'echo $$ > "{tmp_path}/id"; exec {shlex.join(COMMAND)} --with-backend'
+    with started(tmp_path, settings, command=["sh", "-c", f"sh -c {shlex.quote(line)} {closed}"]) as (_, _log):
+        wait_for((tmp_path / "id").exists)
+        wait_for(lambda: answers(f"http://127.0.0.1:{settings['FRONTEND_PORT']}"))
+        wait_for(lambda: answers(f"http://127.0.0.1:{settings['BACKEND_PORT']}/readyz"))
+        process_id = int((tmp_path / "id").read_text(encoding="ascii"))
+        children = children_of(process_id)
+        assert len(children) == 2
+        os.kill(process_id, signal.SIGTERM)
+        wait_for(lambda: not [one for one in (process_id, *children) if is_alive(one)])
+
+
+@pytest.mark.crash
+def test_home_folders_are_the_same_for_backend_and_page(tmp_path: Path) -> None:
+    home = tmp_path / "ホーム 1"
+    home.mkdir()
+    settings = environment(tmp_path, HOME=str(home), BACKEND_DATA_DIR="~/x")
+    with started(tmp_path, settings, "--with-backend") as (process, log):
+        wait_for(lambda: is_ready(log) or process.poll() is not None)
+        given = Path(f"/proc/{children_of(process.pid)[1]}/environ").read_bytes().split(b"\0")
+        assert f"FRONTEND_GALLERY={home / 'x' / 'gallery'}".encode() in given
+        assert (home / "x" / "jobs.sqlite3").exists()
+        process.terminate()
+        assert process.wait(60) == 0
 
 
 def test_a_backend_that_cant_start_is_told_and_ends_the_page(tmp_path: Path) -> None:

@@ -6,7 +6,9 @@ name and its plural, the colour it has of itself, "yes" if it may have any other
 
 import argparse
 import json
+import shlex
 import shutil
+import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +16,7 @@ from typing import get_args
 
 import torch
 
-from backend_gpu.errors import BackendError
+from backend_gpu.errors import BackendError, InvalidRequest
 from backend_gpu.glide.checkpoint import read_metadata
 from backend_gpu.glide.config import SamplerName
 from backend_gpu.glide.pipeline import Sampling
@@ -37,12 +39,16 @@ from backend_gpu.mini.training.grid import draw_grid
 from backend_gpu.mini.training.scenes import font_choice, glyph_image
 from backend_gpu.mini.training.study import FORMS, Setting, draw_sheet, study, table
 from backend_gpu.mini.vocabulary import CONCEPTS, GRAMMAR, Vocabulary, load_vocabulary
+from backend_gpu.settings import expanded
+from backend_gpu.streams import open_streams, tell
 
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 STUDY = Path(__file__).parents[3] / "docs" / "samplers.md"
 
 
 def main() -> None:
     """Parse the command line and run one step of making a model."""
+    open_streams()
     parser = argparse.ArgumentParser(
         prog="backend_gpu.mini.training", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -81,16 +87,24 @@ def main() -> None:
     command.add_argument("--out", type=Path, default=STUDY, help="the document that gets the table, beside its picture")
     command.set_defaults(run=study_samplers)
     options = parser.parse_args()
+    for name, value in vars(options).items():
+        if isinstance(value, Path):
+            try:
+                setattr(options, name, expanded(value))
+            except ValueError as error:
+                parser.error(f"--{name.replace('_', '-')}: {error}")
     try:
         options.run(options)
     except BackendError as error:
         sys.exit(str(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 def add_table_options(command: argparse.ArgumentParser) -> None:
     """The options that say what is learned and where what comes of it lies."""
     command.add_argument("--concepts", type=Path, default=CONCEPTS, help="the table of concepts")
-    command.add_argument("--font", default="", help="file of the colour font that has its emoji: Noto's if not given")
+    command.add_argument("--font", type=Path, help="file of the colour font that has its emoji: Noto's if not given")
     command.add_argument("--rows", type=int, help="how many of its rows to learn: all if not given")
     command.add_argument("--folder", type=Path, default=Path("out/mini"), help="where checkpoints and figures lie")
 
@@ -98,7 +112,7 @@ def add_table_options(command: argparse.ArgumentParser) -> None:
 def learned_vocabulary(options: argparse.Namespace) -> Vocabulary:
     """The grammar with those rows of the table that are learned; all of them can be drawn."""
     whole = load_vocabulary(options.concepts)
-    font_choice.path = options.font
+    font_choice.path = str(options.font or "")
     for concept in whole.concepts[: options.rows]:
         glyph_image(concept.glyph)
     return replace(whole, concepts=whole.concepts[: options.rows])
@@ -113,7 +127,7 @@ def add_sampling_options(command: argparse.ArgumentParser) -> None:
 
 
 def start_training(options: argparse.Namespace) -> None:
-    """Train the base model or the upsampler until its plan's minutes are over."""
+    """Train the base model or the upsampler until its plan's minutes are over, or a signal ends it after a step."""
     torch.set_num_threads(options.threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     vocabulary = learned_vocabulary(options)
@@ -121,7 +135,9 @@ def start_training(options: argparse.Namespace) -> None:
     tokenizer = WordTokenizer(words, train.TEXT_CONTEXT)
     is_base = options.network == "base"
     plan = train.BASE_PLAN if is_base else train.UPSAMPLER_PLAN
-    if options.minutes:
+    if options.minutes is not None:
+        if not options.minutes > 0:
+            raise InvalidRequest(f"minutes is {options.minutes:g}, must be more than 0")
         plan = replace(plan, minutes=options.minutes)
     torch.manual_seed(plan.seed)
     network = UNet(train.base_config(len(words)) if is_base else train.UPSAMPLER_CONFIG).to(device)
@@ -136,7 +152,22 @@ def start_training(options: argparse.Namespace) -> None:
         has_learned=training.before["steps"] > 0,
         base=None if is_base else train.trained_base(options.folder / "base.pt", words).to(device),
     )
-    train.train_until_done(training, batches, device)
+
+    def stop(number: int, _: object) -> None:
+        training.is_stopped = True
+        signal.signal(number, signal.SIG_DFL)
+        tell("\nstopping after this step; a second time at once, without saving", sys.stderr)
+
+    signals = [number for number in STOPS if signal.getsignal(number) is not signal.SIG_IGN]  # as nohup has SIGHUP
+    before = {number: signal.signal(number, stop) for number in signals}
+    try:
+        train.train_until_done(training, batches, device)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if training.is_stopped:
+        tell("the same command goes on from there")
+        sys.exit(130)
 
 
 def export_weights(options: argparse.Namespace) -> None:
@@ -148,10 +179,12 @@ def export_weights(options: argparse.Namespace) -> None:
         words = torch.load(checkpoint, weights_only=True)["words"]
         config = train.base_config(len(words)) if network == "base" else train.UPSAMPLER_CONFIG
         train.export(checkpoint, weights, config, concepts)
-        print(f"{weights}: {weights.stat().st_size / 1e6:.1f} MB")
+        tell(f"{weights}: {weights.stat().st_size / 1e6:.1f} MB")
     for source, name in ((options.concepts, CONCEPTS.name), (GRAMMAR, GRAMMAR.name)):
         if source.resolve() != (model / name).resolve():
             shutil.copy(source, model / name)
+    use = f"BACKEND_MINI_DIR={shlex.quote(str(model))} FRONTEND_MINI_DIR={shlex.quote(str(model))}"
+    tell(f"To draw with it:\n  {use} make run\n  {use} make image PROMPT='{concepts[0]}' OUT=picture.png")
 
 
 def instruments(options: argparse.Namespace) -> tuple[Vocabulary, CropClassifier]:
@@ -165,7 +198,7 @@ def evaluate_weights(options: argparse.Namespace) -> None:
     """Score the weights, write the figures and print them in short."""
     vocabulary, classifier = instruments(options)
     top_1, top_5 = clean_accuracy(classifier, vocabulary)
-    print(f"the classifier on clean renders: top-1 {top_1:.1%}, top-5 {top_5:.1%}")
+    tell(f"the classifier on clean renders: top-1 {top_1:.1%}, top-5 {top_5:.1%}")
     sampling = Sampling(sampler=options.sampler, steps=options.steps, upscale=False)
     paint = model_painter(open_mini(options.weights), sampling, options.guidance)
     scores = evaluate(vocabulary, classifier, paint, options.per_form)
@@ -197,8 +230,8 @@ def evaluate_weights(options: argparse.Namespace) -> None:
     for form, result in scores.forms.items():
         verdict = "passes" if result.passes else "below its gate"
         figures = "  ".join(f"{name} {value:.3f}" for name, value in result.figures.items())
-        print(f"{form:10}  {result.right:6.1%} of {result.n:4}  {verdict:14}  {figures}")
-    print(f"{len(scores.concepts_that_pass)} of {len(vocabulary.concepts)} concepts pass; all figures: {path}")
+        tell(f"{form:10}  {result.right:6.1%} of {result.n:4}  {verdict:14}  {figures}")
+    tell(f"{len(scores.concepts_that_pass)} of {len(vocabulary.concepts)} concepts pass; all figures: {path}")
 
 
 def draw_prompts(options: argparse.Namespace) -> None:
@@ -207,7 +240,7 @@ def draw_prompts(options: argparse.Namespace) -> None:
     grid = draw_grid(open_mini(options.weights), sampling, options.guidance)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     grid.save(options.out, optimize=True, quality=88)
-    print(f"{options.out}: {grid.width}x{grid.height}")
+    tell(f"{options.out}: {grid.width}x{grid.height}")
 
 
 def study_samplers(options: argparse.Namespace) -> None:
@@ -220,7 +253,7 @@ def study_samplers(options: argparse.Namespace) -> None:
     text = with_section(options.out.read_text(encoding="utf-8"), "table", "study", body)
     options.out.write_text(text, encoding="utf-8")
     draw_sheet(pipeline, default, UPSAMPLE_STEPS).save(options.out.with_suffix(".jpg"), optimize=True, quality=88)
-    print("\n".join(body))
+    tell("\n".join(body))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """The grid of pictures for the README: 64 Japanese prompts, all with one seed, none chosen."""
 
+import os
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,7 +86,7 @@ def found_font(pattern: str) -> tuple[ImageFont.FreeTypeFont, list[str]]:
     """The font that fontconfig thinks nearest to a pattern, and the languages that it covers."""
     command = ["fc-match", "--format=%{file}\n%{index}\n%{lang}", pattern]
     try:
-        found = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        found = os.fsdecode(subprocess.run(command, capture_output=True, check=True).stdout)
     except FileNotFoundError as error:
         raise RuntimeError("fc-match is missing: install fontconfig") from error
     path, index, languages = found.split("\n")

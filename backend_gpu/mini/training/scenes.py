@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import os
 import random
 import subprocess
 import zlib
@@ -185,7 +186,7 @@ def emoji_font() -> ImageFont.FreeTypeFont:
         return opened_font(font_choice.path)
     try:
         command = ["fc-match", "--format=%{file}", FONT_NAME]
-        path = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        path = os.fsdecode(subprocess.run(command, capture_output=True, check=True).stdout)
     except FileNotFoundError as error:
         raise ConceptTableError("fc-match is missing: install fontconfig and fonts-noto-color-emoji") from error
     if "NotoColorEmoji" not in path:

@@ -24,8 +24,10 @@ from backend_gpu.glide.schedule import alpha_bar_at, alpha_bars, steps_at
 from backend_gpu.glide.tokenizer import FIRST_WORD_ID, WordTokenizer
 from backend_gpu.glide.unet import UNet
 from backend_gpu.mini.training.muon import Muon
+from backend_gpu.mini.training.progress import Progress
 from backend_gpu.mini.training.scenes import Image8, Mix, Scene, is_held_out, random_scene, render
 from backend_gpu.mini.vocabulary import Vocabulary
+from backend_gpu.streams import tell
 
 TEXT_CONTEXT = 24  # tokens: the longest caption of the grammar with the embedded table's concepts has 23
 CAPTION_DROPOUT = 0.12  # share of empty captions, for classifier-free guidance
@@ -35,7 +37,8 @@ CROPS_PER_PICTURE = 4
 REPAINTED = 0.7  # share of the upsampler's batches whose low_res the base model has painted again
 REPAINTED_FROM = (50, 450)  # timesteps it starts from: up to there the picture stays where it was
 REPAINTED_GUIDANCE = 2.5
-SAVE_INTERVAL_S, TELL_INTERVAL_S = 120, 20
+SAVE_INTERVAL_S = 120
+OTHER_WORDS = "take another folder (FOLDER=… of make mini-train), or remove that file to begin anew"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -255,6 +258,7 @@ class Training:
         self.network, self.plan, self.checkpoint, self.words = network, plan, checkpoint, words
         self.steps, self.minutes = 0, 0.0
         self.before = {"steps": 0, "minutes": 0}  # what the earlier model's training took
+        self.is_stopped = False  # set it to end after the step at hand
         self.held_out = True  # whether every step so far left out what is_held_out says
         if earlier and not checkpoint.exists():
             start_from(earlier, network, words)
@@ -266,7 +270,9 @@ class Training:
         if checkpoint.exists():
             state = torch.load(checkpoint, weights_only=True)
             if state["words"] != words:
-                raise CheckpointError(f"{checkpoint} was trained on other words than the concept table has now")
+                raise CheckpointError(
+                    f"{checkpoint} was trained on other words than the concept table has now: {OTHER_WORDS}"
+                )
             network.load_state_dict(state["network"])
             self.average.load_state_dict(state["average"])
             for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
@@ -315,7 +321,7 @@ def trained_base(checkpoint: Path, words: Sequence[str]) -> UNet:
         )
     state = torch.load(checkpoint, weights_only=True)
     if state["words"] != words:
-        raise CheckpointError(f"{checkpoint} was trained on other words than the concept table has now")
+        raise CheckpointError(f"{checkpoint} was trained on other words than the concept table has now: {OTHER_WORDS}")
     base = UNet(base_config(len(words)))
     base.load_state_dict(state["average"])
     return base.eval().requires_grad_(False)
@@ -329,13 +335,16 @@ def draw_timesteps(plan: Plan, generator: torch.Generator) -> Tensor:
 
 
 def train_until_done(training: Training, batches: Batches, device: torch.device) -> None:
-    """Run the plan to its end, saving every two minutes; prints how far it is and the loss three times a minute."""
+    """Run the plan to its end, or until `training.is_stopped`; tells how far it is, and saves every two minutes."""
     plan, config = training.plan, training.network.config
     table = torch.tensor(alpha_bars(config.noise_schedule))
     generator = torch.Generator().manual_seed(plan.seed + training.steps)
-    losses: list[float] = []
-    saved_at = told_at = ticked_at = time.monotonic()
-    while training.minutes < plan.minutes:
+    saved_at = ticked_at = time.monotonic()
+    progress = Progress("base model (1 of 2)" if config.text else "upsampler (2 of 2)", plan.minutes, ticked_at)
+    tell(begun(progress.name, training))
+    if training.minutes >= plan.minutes:
+        return
+    while training.minutes < plan.minutes and not training.is_stopped:
         t = draw_timesteps(plan, generator)
         alpha_bar = table[t][:, None, None, None].to(device)
         if config.text:
@@ -351,21 +360,36 @@ def train_until_done(training: Training, batches: Batches, device: torch.device)
             output = training.network(torch.cat([x_t, *conditions], dim=1), t.to(device), text)
         loss = x_start_loss(output, x_start, alpha_bar)
         training.update(loss)
-        losses.append(loss.item())
+        loss_told = loss.item()  # waits for the device: before the clock is read
 
         now = time.monotonic()
         training.minutes += (now - ticked_at) / 60
         ticked_at = now
-        if now - told_at > TELL_INTERVAL_S:
-            seen = training.steps * plan.batch_size
-            time_told = f"{training.minutes:7.2f}/{plan.minutes:g} min"
-            print(f"{time_told}  {seen:9,} pictures  loss {np.mean(losses):.4f}", flush=True)
-            losses.clear()
-            told_at = now
+        progress.step(training.minutes, training.steps * plan.batch_size, loss_told, now)
         if now - saved_at > SAVE_INTERVAL_S:
             training.save()
             saved_at = now
     training.save()
+    ended = "stopped" if training.minutes < plan.minutes else "done"
+    pictures = f"{training.steps * plan.batch_size:,} pictures"
+    progress.end(
+        f"{progress.name}: {ended} after {training.minutes:.1f} min, {pictures}; saved in {training.checkpoint}"
+    )
+
+
+def begun(name: str, training: Training) -> str:
+    """What is trained and for how long, and what it begins with."""
+    plan = training.plan
+    if training.minutes >= plan.minutes:
+        return f"{name}: has had its {plan.minutes:g} min ({training.checkpoint}); MINUTES sets more"
+    told = f"{name}: {plan.minutes:g} min"
+    if training.minutes:
+        return f"{told}, going on after {training.minutes:.1f} min from {training.checkpoint}"
+    return (
+        f"{told}, starting from the weights of an earlier model"
+        if training.before["steps"]
+        else f"{told}, from nothing"
+    )
 
 
 def export(checkpoint: Path, weights: Path, config: UNetConfig, concepts: list[str]) -> None:

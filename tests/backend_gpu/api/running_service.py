@@ -27,6 +27,7 @@ class RunningService(ServiceCalls):
 
     url: str
     service: Service
+    server: Server
     engine: FakeEngine
     http: httpx.Client
 
@@ -57,7 +58,7 @@ def running_service(
             wait_until(lambda: server.started)
             if open_engine is None:
                 wait_until(lambda: service.worker.is_ready)
-            yield RunningService(url, service, engine, http)
+            yield RunningService(url, service, server, engine, http)
     finally:
         server.should_exit = True
         wait_until(lambda: service.worker._stopping.is_set() or not thread.is_alive())

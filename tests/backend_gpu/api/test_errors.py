@@ -12,6 +12,7 @@ import pytest
 
 from backend_gpu.api.errors import ANSWER_TO, MAX_RETRY_AFTER_S, error_response
 from backend_gpu.errors import BackendError, ModelLoading, QueueFull, RateLimited, ServiceStopping
+from tests.backend_gpu.api.raw_connection import connected, read_all
 from tests.backend_gpu.api.running_service import RunningService, Serve, error_of
 from tests.backend_gpu.waiting import wait_until
 
@@ -44,13 +45,6 @@ def test_an_unknown_path_is_not_found(shared: RunningService) -> None:
         assert error_of(shared.http.get(path), 404, "not_found")["type"] == "invalid_request_error"
 
 
-@pytest.mark.parametrize(("method", "path"), [("DELETE", "/v1/jobs"), ("PUT", "/v1/status"), ("POST", "/healthz")])
-def test_a_wrong_method_is_told_with_the_right_ones(shared: RunningService, method: str, path: str) -> None:
-    answer = shared.http.request(method, path)
-    error_of(answer, 405, "method_not_allowed")
-    assert answer.headers["allow"]
-
-
 @pytest.mark.parametrize(
     ("body", "told"),
     [
@@ -71,10 +65,75 @@ def test_a_body_that_is_no_json_object_is_refused(shared: RunningService, path: 
     assert told in error_of(answer, 400, answer.json()["error"]["code"])["message"]
 
 
-def test_a_body_of_another_kind_is_refused(shared: RunningService) -> None:
+BROKEN = {
+    "NaN": b'{"prompt": "a", "guidance_scale": NaN}',
+    "NaN in an unknown field": b'{"prompt": "a", "whatever": [NaN]}',
+    "-Infinity": b'{"prompt": "a", "guidance_scale": -Infinity}',
+    "depth of lists": b'{"prompt": ' + b"[" * 60_000,
+    "depth of objects": b'{"prompt": ' + b'{"a":' * 12_000,
+    "whole depth": b'{"prompt": "a", "user": ' + b"[" * 30_000 + b"]" * 30_000 + b"}",
+    "digits": b'{"prompt": "a", "seed": ' + b"9" * 60_000 + b"}",
+    "UTF-8": b'{"prompt": "\xff"}',
+    "Shift JIS": '{"prompt": "りんご"}'.encode("shift_jis"),
+    "half a character": '{"prompt": "あ"}'.encode()[:-4] + b'"}',
+    "raw surrogate": b'{"prompt": "\xed\xa0\x80"}',
+    "UTF-16": '{"prompt": "a"}'.encode("utf-16"),
+    "UTF-16 without mark": '{"prompt": "a"}'.encode("utf-16-le"),
+    "UTF-32": '{"prompt": "a"}'.encode("utf-32"),
+    "byte order mark": b'\xef\xbb\xbf{"prompt": "a"}',
+    "comment": b'{"prompt": "a"} // b',
+    "single quotes": b"{'prompt': 'a'}",
+    "form": b"prompt=a",
+    "zeros": b"\0" * 10,
+}
+
+
+@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/images/generations"])
+@pytest.mark.parametrize("body", BROKEN.values(), ids=BROKEN.keys())
+def test_json_that_is_broken_is_the_callers_fault(shared: RunningService, path: str, body: bytes) -> None:
+    for kind in ("application/json", "application/json; charset=utf-16"):
+        error = error_of(shared.http.post(path, content=body, headers={"Content-Type": kind}), 400, "invalid_value")
+        assert len(error["message"]) < 200
+
+
+@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/images/generations"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *(None, "", "text/plain", "text/plain;charset=UTF-8", "application/x-www-form-urlencoded", "json", "text/json"),
+        *(
+            "multipart/form-data; boundary=x",
+            "application/octet-stream",
+            "application/jsonp",
+            "x/json; application/json",
+        ),
+    ],
+)
+def test_a_body_that_is_not_said_to_be_json_is_told_how_to_say_so(
+    shared: RunningService, path: str, kind: str | None
+) -> None:
+    """A form or a script of another site sends the first kinds without asking."""
+    before = shared.service.store.count("succeeded")
+    for body in (json.dumps({"prompt": "a red apple"}).encode(), b"prompt=a", b""):
+        headers = {} if kind is None else {"Content-Type": kind}
+        error = error_of(shared.http.post(path, content=body, headers=headers), 400, "invalid_value")
+        assert "Content-Type: application/json" in error["message"]
+    assert shared.service.store.count("succeeded") == before
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["application/json", "application/json; charset=utf-8", "Application/JSON ;charset=UTF-8", "application/ld+json"],
+)
+def test_every_way_to_say_json_is_taken(shared: RunningService, kind: str) -> None:
     body = json.dumps({"prompt": "a red apple"}).encode()
-    error_of(shared.http.post("/v1/jobs", content=body, headers={"Content-Type": "text/plain"}), 400, "invalid_value")
-    error_of(shared.http.post("/v1/jobs", data={"prompt": "a red apple"}), 400, "invalid_value")
+    assert shared.http.post("/v1/jobs", content=body, headers={"Content-Type": kind}).status_code == 202
+
+
+def test_a_call_without_a_body_needs_no_kind(shared: RunningService) -> None:
+    job_id = shared.submit()["id"]
+    for fields in ({}, {"content": b"whatever"}, {"data": {"a": "b"}}):
+        assert shared.http.post(f"/v1/jobs/{job_id}/cancel", **fields).status_code == 200
 
 
 def test_a_message_names_the_value_and_the_limit(shared: RunningService) -> None:
@@ -99,10 +158,31 @@ def test_a_body_over_64_kib_is_refused(shared: RunningService, path: str, size: 
 def test_a_body_without_a_length_is_refused_while_it_still_comes(shared: RunningService) -> None:
     host, port = shared.http.base_url.host, shared.http.base_url.port
     with socket.create_connection((host, port or 80), timeout=10) as connection:
-        connection.sendall(b"POST /v1/jobs HTTP/1.1\r\nHost: kotoe\r\nTransfer-Encoding: chunked\r\n\r\n")
+        connection.sendall(b"POST /v1/jobs HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\n")
         for _ in range(5):
             connection.sendall(b"4000\r\n" + b" " * 0x4000 + b"\r\n")  # and no end
         assert connection.recv(12) == b"HTTP/1.1 413"
+
+
+@pytest.mark.parametrize("close", [b"", b"Connection: close\r\n"])
+@pytest.mark.parametrize("size", [70_000, 20_000_000])
+def test_a_caller_that_reads_only_after_it_has_sent_sees_the_refusal(
+    shared: RunningService, size: int, close: bytes
+) -> None:
+    head = b"POST /v1/jobs HTTP/1.1\r\nHost: 127.0.0.1\r\n" + close + b"Content-Length: %d\r\n\r\n" % size
+    with connected(shared.url) as connection:
+        connection.sendall(head + b" " * size)
+        assert connection.recv(12) == b"HTTP/1.1 413"
+        if not close:
+            connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
+            assert b"HTTP/1.1 200" in read_all(connection)
+
+
+def test_a_caller_that_asks_before_it_sends_is_refused_at_once(serve: Serve) -> None:
+    with serve(token="s3cret") as running, connected(running.url) as connection:
+        head = b"POST /v1/jobs HTTP/1.1\r\nHost: 127.0.0.1\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n"
+        connection.sendall(head)
+        assert connection.recv(12) == b"HTTP/1.1 401"
 
 
 def test_a_body_of_64_kib_is_read(shared: RunningService) -> None:

@@ -28,7 +28,8 @@ def events_of(running: RunningService, job_id: str) -> list[dict[str, Any]]:
     lines = list(lines_of(running, job_id))
     names = {line for line in lines if line.startswith("event:")}
     assert names == {"event: job"}
-    assert not [line for line in lines if line.startswith("id:")]
+    last = max(number for number, line in enumerate(lines) if line == "event: job")
+    assert [number for number, line in enumerate(lines) if line.startswith("id:")] == [last - 1]
     return [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data:")]
 
 
@@ -102,6 +103,45 @@ def test_no_event_repeats_the_one_before(followed: list[dict[str, Any]]) -> None
 def test_an_ended_job_is_told_in_one_event(shared: RunningService) -> None:
     job = shared.wait_for(shared.submit()["id"])
     assert events_of(shared, job["id"]) == [job]
+
+
+def end_id_of(running: RunningService, job_id: str) -> str:
+    (line,) = [line for line in lines_of(running, job_id) if line.startswith("id:")]
+    return line.removeprefix("id: ")
+
+
+@pytest.mark.parametrize("end", ["succeeded", "failed", "cancelled"])
+def test_a_browser_that_has_seen_the_end_is_told_to_stop(serve: Serve, end: str) -> None:
+    with serve() as running:
+        running.engine.hold()
+        job_id = running.submit()["id"]
+        running.engine.wait_for_step()
+        if end == "cancelled":
+            running.http.post(f"/v1/jobs/{job_id}/cancel")
+        if end == "failed":
+            running.engine.failure = RuntimeError("broken")
+        running.engine.release()
+        assert running.wait_for(job_id)["status"] == end
+        path, seen = f"/v1/jobs/{job_id}/events", {"Last-Event-ID": end_id_of(running, job_id)}
+        answer = running.http.get(path, headers=seen)
+        assert (answer.status_code, answer.content) == (204, b"")
+        assert answer.headers["x-request-id"]
+        assert running.http.head(path, headers=seen).status_code == 204
+
+
+def test_an_id_of_something_else_is_no_reason_to_stop(shared: RunningService) -> None:
+    job, other = (shared.wait_for(shared.submit()["id"]) for _ in range(2))
+    other_id = end_id_of(shared, other["id"])
+    for last_event_id in ("", "0", job["id"], other_id, f"{job['id']}-running", f"{job['id']}-failed", "None"):
+        answer = shared.http.get(f"/v1/jobs/{job['id']}/events", headers={"Last-Event-ID": last_event_id})
+        assert answer.status_code == 200
+        assert json.loads(answer.text.partition("data: ")[2]) == job
+
+
+def test_whoever_has_seen_the_end_of_a_forgotten_job_is_told_that_it_is_not_there(shared: RunningService) -> None:
+    job_id = "0" * 32
+    answer = shared.http.get(f"/v1/jobs/{job_id}/events", headers={"Last-Event-ID": f"{job_id}-succeeded"})
+    assert answer.status_code == 404
 
 
 def test_places_in_the_queue_are_told_when_they_change(serve: Serve) -> None:

@@ -71,6 +71,37 @@ def test_every_route_answers_with_the_token(guarded: RunningService) -> None:
         assert guarded.http.request(method, filled(path)).status_code in (200, 400, 404)
 
 
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [
+        (b"{", "application/json"),
+        (b" " * 1_000_000, "application/json"),
+        (b"\xff", "text/plain"),
+        (b"", ""),
+        (b"[" * 60_000, "application/json"),
+    ],
+)
+@pytest.mark.parametrize(
+    "path", ["/v1/jobs", "/v1/images/generations", "/v1/images/edits", "/v1/nothing", "/nothing", "/v1/jobs/x/cancel"]
+)
+def test_the_token_is_asked_for_before_anything_is_read(
+    guarded: RunningService, path: str, body: bytes, kind: str
+) -> None:
+    answer = httpx.post(f"{guarded.url}{path}", content=body, headers={"Content-Type": kind})
+    error_of(answer, 401, "invalid_api_key")
+    assert answer.headers["www-authenticate"] == "Bearer"
+
+
+def test_a_wrong_method_is_told_only_to_those_with_the_token(guarded: RunningService) -> None:
+    assert httpx.delete(f"{guarded.url}/v1/jobs").status_code == 401
+    assert guarded.http.delete("/v1/jobs").status_code == 405
+
+
+@pytest.mark.parametrize("path", ["/v1/jobs/x/images/0.png?signature=", "/v1/jobs/x/images/?signature=1"])
+def test_a_signature_opens_no_path_that_is_no_picture(guarded: RunningService, path: str) -> None:
+    assert httpx.get(f"{guarded.url}{path}").status_code == 401
+
+
 def test_a_refused_submission_makes_no_job(guarded: RunningService) -> None:
     answer = httpx.post(f"{guarded.url}/v1/jobs", json={"prompt": "a", "owner": "nobody"})
     assert answer.status_code == 401
@@ -145,7 +176,9 @@ def test_without_a_token_urls_are_not_signed(shared: RunningService) -> None:
 def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
     """A service with a blocklist."""
     folder = tmp_path_factory.mktemp("strict")
-    (folder / "terms.txt").write_text("# a comment\n\n  Gun \n銃\nblood bath\nc++\n  # another\n", encoding="utf-8")
+    (folder / "terms.txt").write_text(
+        "# a comment\n\n  Gun \n銃\n爆弾\nblood bath\nc++\n  # another\n", encoding="utf-8"
+    )
     with running_service(folder / "data", blocklist=folder / "terms.txt") as running:
         yield running
 
@@ -161,6 +194,13 @@ def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]
         "blood  bath",
         "a blood\nbath",
         "a c++ book",
+        "a gu\u200bn",
+        "a g\u00adu\u2060n",
+        "\ufeffg\u202eu\u200en\u034f",
+        "dog\u200bgun",
+        "blood\u200bbath",
+        "a g\u3164un",
+        "a gu\U000e0020n",
     ],
 )
 @pytest.mark.parametrize("param", ["prompt", "negative_prompt", "source_prompt"])
@@ -176,10 +216,27 @@ def test_a_blocked_term_inside_another_word_is_drawn(strict: RunningService, pro
     assert strict.http.post("/v1/jobs", json={"prompt": prompt}).status_code == 202
 
 
-@pytest.mark.parametrize("source", ["銃", "拳銃を持つ猫", "赤い銃", "gunを持つ猫", "猫とgun"])
+@pytest.mark.parametrize(
+    "source", ["銃", "拳銃を持つ猫", "赤い銃", "gunを持つ猫", "猫とgun", "赤い\u200b銃", "猫とg\u00adun"]
+)
 def test_a_blocked_term_is_refused_anywhere_in_japanese(strict: RunningService, source: str) -> None:
     answer = strict.http.post("/v1/jobs", json={"prompt": "a red cat", "source_prompt": source})
     assert error_of(answer, 400, "content_policy_violation")["param"] == "source_prompt"
+
+
+@pytest.mark.parametrize(
+    "unseen", ["\u200b", "\u00ad", "\u2060", "\ufeff", "\u200e", "\u202e", "\u034f", "\ufe0f", "\u200d"]
+)
+def test_a_blocked_term_is_refused_whatever_unseen_character_is_in_it(strict: RunningService, unseen: str) -> None:
+    for source in (f"爆{unseen}弾", f"{unseen}爆弾を", f"赤い爆{unseen * 3}弾"):
+        answer = strict.http.post("/v1/jobs", json={"prompt": "a red cat", "source_prompt": source})
+        assert error_of(answer, 400, "content_policy_violation")["param"] == "source_prompt"
+
+
+def test_a_term_of_unseen_characters_alone_refuses_nothing() -> None:
+    Blocklist(["\u200b", "gun"]).check("a cat", "prompt")
+    with pytest.raises(ContentRefused):
+        Blocklist(["g\u200bun"]).check("a gun", "prompt")
 
 
 def test_the_openai_face_has_the_same_blocklist(strict: RunningService) -> None:
@@ -241,7 +298,7 @@ def test_user_text_stays_out_of_file_names_and_cannot_break_the_record(serve: Se
     with serve(gallery=str(tmp_path / "gallery")) as running:
         job = running.wait_for(running.submit(prompt=nasty, source_prompt=nasty, negative_prompt=nasty)["id"])
         wait_until(lambda: running.service.store.get(job["id"]).is_delivered)
-        assert job["request"]["prompt"] == nasty
+        assert job["request"]["prompt"] == nasty.replace("\x00", " ")
         (path,) = (tmp_path / "gallery").rglob("*.png")
     assert re.fullmatch(r"\d{8}T\d{6}_[0-9a-f]{32}_0\.png", path.name)
     assert path.parent == tmp_path / "gallery" / "anonymous"

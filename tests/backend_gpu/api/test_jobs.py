@@ -10,18 +10,20 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import piexif
 import pytest
+from piexif.helper import UserComment
 from PIL import ExifTags, Image, PngImagePlugin
 
 from backend_gpu.engine import Drawing
-from tests.backend_gpu.api.running_service import RunningService, Serve
+from tests.backend_gpu.api.running_service import RunningService, Serve, error_of
 from tests.backend_gpu.fake_engine import FakeEngine, picture
 from tests.backend_gpu.waiting import wait_until
 
 UNKNOWN_ID = "0" * 32
 JOB_FIELDS = {
     *("id", "status", "request", "created_at", "started_at", "finished_at", "position", "eta_seconds"),
-    *("progress", "preview", "images", "error"),
+    *("progress", "preview", "images", "error", "unknown_words"),
 }
 REQUEST = {
     "prompt": "a red apple",
@@ -67,6 +69,17 @@ def test_a_submission_is_accepted_with_the_whole_job_document(shared: RunningSer
     assert job["request"] == REQUEST | {"model": "kotoe-mini"}
     assert len(job["id"]) == 32
     assert abs(job["created_at"] - time.time()) < 60
+
+
+def test_a_job_names_the_words_that_the_model_does_not_know_after_a_restart_too(serve: Serve) -> None:
+    engine = FakeEngine()
+    engine.unknown_words = ["want", "café", "hat"]
+    with serve(engine=engine) as running:
+        job = running.submit(prompt="I want a café", negative_prompt="want hat")
+        assert job["unknown_words"] == ["want", "café", "hat"]
+        assert running.submit(prompt="a red apple")["unknown_words"] == []
+    with serve() as running:
+        assert running.job(job["id"])["unknown_words"] == ["want", "café", "hat"]
 
 
 def test_what_the_caller_leaves_open_is_the_models_choice(shared: RunningService) -> None:
@@ -155,6 +168,94 @@ def test_a_request_read_back_can_be_sent_again(shared: RunningService) -> None:
     assert pictures[0] == pictures[1]
 
 
+WRONG_VALUES: dict[str, list[object]] = {
+    "seed": [True, False, "7", "", "random", 7.5, -2, 2**32, [7], {}],
+    "n": [True, "2", 1.5, 0, 9, ""],
+    "steps": [True, "10", 0, 1.5],
+    "upsample_steps": [True, "10"],
+    "guidance_scale": [True, "3", 0.5, 21],
+    "prompt": [1, True, None, ["a cat"], {"text": "a cat"}, "\ud800", "a \udfff cat"],
+    "negative_prompt": [1, "\ud800"],
+    "source_prompt": [1, "\ud83d", "\udc00\ud800"],
+    "model": [1, "\ud800"],
+    "sampler": [1, "\ud800"],
+}
+
+
+@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/images/generations"])
+@pytest.mark.parametrize(
+    ("field", "value"), [(field, value) for field in WRONG_VALUES for value in WRONG_VALUES[field]]
+)
+def test_a_value_of_another_type_is_refused_by_its_name(
+    shared: RunningService, path: str, field: str, value: object
+) -> None:
+    body = json.dumps({"prompt": "a red apple"} | {field: value})  # ASCII, with lone surrogates as JSON writes them
+    answer = shared.http.post(path, content=body, headers={"Content-Type": "application/json"})
+    assert error_of(answer, 400, "invalid_value")["param"].split(".")[0] == field
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/jobs", {"translator": "\ud800"}),
+        ("/v1/jobs", {"owner": "\ud800"}),
+        ("/v1/jobs", {"owner": "a\u0000b"}),
+        ("/v1/jobs", {"\ud800": 1}),
+        ("/v1/jobs", {"upscale": "yes"}),
+        ("/v1/jobs", {"upscale": 1}),
+        ("/v1/images/generations", {"user": "\ud800"}),
+        ("/v1/images/generations", {"safety_identifier": "\ud800"}),
+        ("/v1/images/generations", {"size": "\ud800"}),
+        ("/v1/images/generations", {"output_format": "\ud800"}),
+        ("/v1/images/generations", {"stream": "true"}),
+        ("/v1/images/generations", {"stream": 1}),
+        ("/v1/images/generations", {"output_compression": "90"}),
+        ("/v1/images/generations", {"stream": True, "partial_images": True}),
+    ],
+)
+def test_half_a_character_and_wrong_types_are_refused_in_any_field(
+    shared: RunningService, path: str, body: dict[str, object]
+) -> None:
+    content = json.dumps({"prompt": "a red apple"} | body)
+    answer = shared.http.post(path, content=content, headers={"Content-Type": "application/json"})
+    error_of(answer, 400, "invalid_value")
+
+
+@pytest.mark.parametrize("path", ["/v1/models/%ed%a0%80", "/v1/jobs/%00", "/v1/jobs?owner=%ed%a0%80", "/v1/%ed%a0%80"])
+def test_half_a_character_in_an_address_is_refused(shared: RunningService, path: str) -> None:
+    assert shared.http.get(path).status_code in (400, 404)
+
+
+@pytest.mark.parametrize("seed", [-1, None])
+def test_a_seed_of_minus_one_or_null_is_random(shared: RunningService, seed: int | None) -> None:
+    seeds = {shared.submit(seed=seed)["request"]["seed"] for _ in range(3)}
+    assert len(seeds) == 3
+    assert all(0 <= seed < 2**32 for seed in seeds)
+
+
+def test_a_whole_number_may_be_written_with_a_point(shared: RunningService) -> None:
+    assert shared.submit(seed=7.0, n=1.0)["request"]["seed"] == 7
+
+
+CONTROLS = "a red\u0000 apple\u001b[31m\u0007 and\u007f a\u0085 \u009bcat\u000b\u000c"
+
+
+def test_control_characters_become_spaces_in_every_text_and_break_no_file(shared: RunningService) -> None:
+    texts = {"prompt": CONTROLS, "source_prompt": CONTROLS, "negative_prompt": CONTROLS, "translator": "a\u0000b"}
+    job = shared.wait_for(shared.submit(**texts)["id"])
+    assert job["request"]["prompt"].split() == ["a", "red", "apple", "[31m", "and", "a", "cat"]
+    assert job["request"]["translator"] == "a b"
+    with png_of(shared, job["images"][0]["url"]) as png:
+        assert png.text["parameters"].startswith("a red apple [31m and a cat\nNegative prompt: a red apple")
+        for text in png.text.values():
+            assert not set(text) & {chr(code) for code in (*range(10), *range(11, 32), *range(0x7F, 0xA0))}
+
+
+def test_a_prompt_of_control_characters_alone_is_empty(shared: RunningService) -> None:
+    answer = shared.http.post("/v1/jobs", json={"prompt": "\u0000\u0001"})
+    assert "empty" in error_of(answer, 400, "invalid_prompt")["message"]
+
+
 def test_another_model_than_the_one_that_draws_is_refused(shared: RunningService) -> None:
     answer = shared.http.post("/v1/jobs", json={"prompt": "a red apple", "model": "glide"})
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "model")
@@ -167,8 +268,8 @@ def test_a_picture_in_another_format_has_the_same_record_as_exif(shared: Running
     answer = shared.http.get(f"/v1/jobs/{job['id']}/images/0.{name}")
     with Image.open(io.BytesIO(answer.content)) as image, png_of(shared, job["images"][0]["url"]) as png:
         exif = image.getexif()
-        comment = exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.UserComment]
-        assert comment.removeprefix(b"UNICODE\0").decode("utf-16-be") == png.text["parameters"]
+        read_by_others = piexif.load(answer.content)["Exif"][piexif.ExifIFD.UserComment]
+        assert UserComment.load(read_by_others) == png.text["parameters"]
         assert json.loads(exif[ExifTags.Base.ImageDescription]) == json.loads(png.text["kotoe"])
         assert "赤いりんご" in png.text["kotoe"]
 
@@ -411,7 +512,7 @@ def test_an_impossible_key_is_refused(shared: RunningService, key: str) -> None:
         ({"n": 9}, "n"),
         ({"n": "two"}, "n"),
         ({"n": 1.5}, "n"),
-        ({"seed": -1}, "seed"),
+        ({"seed": -2}, "seed"),
         ({"seed": 2**32}, "seed"),
         ({"guidance_scale": 0.5}, "guidance_scale"),
         ({"guidance_scale": 20.5}, "guidance_scale"),

@@ -74,6 +74,21 @@ def test_the_window_moves_on(serve: Serve) -> None:
         running.submit()
 
 
+@pytest.mark.parametrize("ahead_s", [3600, 365 * 86400])
+def test_a_wait_is_never_told_longer_than_the_window(serve: Serve, ahead_s: float) -> None:
+    with serve(quota_pictures=1, quota_window_s=60) as running:
+        running.service.store.clock = clock = Clock()
+        clock.advance(ahead_s)
+        running.submit()
+        clock.advance(-ahead_s)
+        error, retry_after = refused(running, "rate_limit_exceeded")
+        assert retry_after == 60
+        assert "more are free in 60 s" in error["message"]
+        running.service.store.prune(86400)  # as the worker does every few seconds
+        clock.advance(61)
+        running.submit()
+
+
 def test_the_quota_survives_a_restart(serve: Serve) -> None:
     with serve(quota_pictures=5, quota_window_s=100) as running:
         running.submit(owner="hog", n=3)

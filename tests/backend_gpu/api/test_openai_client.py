@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, Literal
 
 import httpx
@@ -25,12 +26,14 @@ from backend_gpu.engine import Drawing
 from backend_gpu.errors import OutOfMemory
 from backend_gpu.jobs import progress
 from backend_gpu.jobs.job import Job
+from backend_gpu.settings import MODEL_IDS, ModelName
 from tests.backend_gpu.api.running_service import RunningService, Serve
 from tests.backend_gpu.fake_engine import FakeEngine, picture
 from tests.backend_gpu.waiting import wait_until
 
 TOKEN = "s3cret-token"
 PROMPT = "a red apple"
+MODEL = "gpt-image-1"  # whose pictures come as base64
 
 
 def client_of(running: RunningService, url: str = "", api_key: str = "none", max_retries: int = 0) -> OpenAI:
@@ -57,8 +60,8 @@ def pixels(prompt: str, seed: int, side: int = 256) -> bytes:
     return picture(Drawing(prompt=prompt, seed=seed, guidance_scale=2.5), side).tobytes()
 
 
-def test_a_prompt_alone_gives_one_picture_as_base64(client: OpenAI) -> None:
-    answer = client.images.generate(prompt=PROMPT)
+def test_a_prompt_gives_one_picture(client: OpenAI) -> None:
+    answer = client.images.generate(prompt=PROMPT, model=MODEL)
     assert answer.data
     (image,) = answer.data
     assert image.url is None
@@ -74,10 +77,10 @@ def test_a_prompt_alone_gives_one_picture_as_base64(client: OpenAI) -> None:
 
 
 def test_the_seed_comes_back_and_gives_the_picture_again(client: OpenAI) -> None:
-    first = client.images.generate(prompt=PROMPT)
+    first = client.images.generate(prompt=PROMPT, model=MODEL)
     assert first.data
     seed = first.data[0].seed  # type: ignore[attr-defined]  # a field of ours
-    again = client.images.generate(prompt=PROMPT, extra_body={"seed": seed})
+    again = client.images.generate(prompt=PROMPT, model=MODEL, extra_body={"seed": seed})
     assert again.data
     assert again.data[0].b64_json == first.data[0].b64_json
     with opened(again.data[0]) as png:
@@ -85,7 +88,7 @@ def test_the_seed_comes_back_and_gives_the_picture_again(client: OpenAI) -> None
 
 
 def test_several_pictures_have_seeds_that_follow_each_other(client: OpenAI) -> None:
-    answer = client.images.generate(prompt=PROMPT, n=3, extra_body={"seed": 5})
+    answer = client.images.generate(prompt=PROMPT, model=MODEL, n=3, extra_body={"seed": 5})
     assert answer.data
     assert [image.seed for image in answer.data] == [5, 6, 7]  # type: ignore[attr-defined]  # a field of ours
     for seed, image in enumerate(answer.data, 5):
@@ -95,7 +98,7 @@ def test_several_pictures_have_seeds_that_follow_each_other(client: OpenAI) -> N
 
 @pytest.mark.parametrize(("size", "side"), [("auto", 256), ("256x256", 256), ("512x512", 512), ("1024x1024", 1024)])
 def test_every_size_is_resampled_and_told(client: OpenAI, size: Any, side: int) -> None:
-    answer = client.images.generate(prompt=PROMPT, size=size)
+    answer = client.images.generate(prompt=PROMPT, model=MODEL, size=size)
     assert answer.data
     assert answer.size == f"{side}x{side}"
     with opened(answer.data[0]) as png:
@@ -104,13 +107,13 @@ def test_every_size_is_resampled_and_told(client: OpenAI, size: Any, side: int) 
 
 def test_the_smallest_size_is_drawn_without_the_upsampler(shared: RunningService, client: OpenAI) -> None:
     size: Any = "64x64"
-    client.images.generate(prompt=PROMPT, size=size)
+    client.images.generate(prompt=PROMPT, model=MODEL, size=size)
     assert jobs_of(shared)[0].request.upscale is False
 
 
 @pytest.mark.parametrize("output_format", ["png", "webp", "jpeg"])
 def test_every_format_comes_as_asked_for(client: OpenAI, output_format: Literal["png", "webp", "jpeg"]) -> None:
-    answer = client.images.generate(prompt=PROMPT, output_format=output_format)
+    answer = client.images.generate(prompt=PROMPT, model=MODEL, output_format=output_format)
     assert answer.data
     assert answer.output_format == output_format
     with opened(answer.data[0]) as image:
@@ -122,6 +125,7 @@ def test_more_compression_is_fewer_bytes(client: OpenAI, output_format: Literal[
     def size_at(quality: int) -> int:
         answer = client.images.generate(
             prompt=PROMPT,
+            model=MODEL,
             size="1024x1024",
             output_format=output_format,
             output_compression=quality,
@@ -142,6 +146,7 @@ def test_a_url_gives_the_same_picture_without_the_token(
         made: list[Any] = [
             client.images.generate(
                 prompt=PROMPT,
+                model=MODEL,
                 n=2,
                 size=size,
                 output_format=output_format,
@@ -159,7 +164,7 @@ def test_a_url_gives_the_same_picture_without_the_token(
 
 def test_urls_start_with_the_address_that_the_operator_names(serve: Serve) -> None:
     with serve(public_url="https://pictures.example/kotoe/") as running, client_of(running) as client:
-        answer = client.images.generate(prompt=PROMPT, response_format="url")
+        answer = client.images.generate(prompt=PROMPT, model=MODEL, response_format="url")
     assert answer.data
     assert (answer.data[0].url or "").startswith("https://pictures.example/kotoe/v1/jobs/")
 
@@ -174,7 +179,7 @@ def test_extra_fields_reach_the_job_and_the_picture(shared: RunningService, clie
         "sampler": "ddim",
         "source_prompt": "赤いりんご",
     }
-    answer = client.images.generate(prompt=PROMPT, extra_body=extra)
+    answer = client.images.generate(prompt=PROMPT, model=MODEL, extra_body=extra)
     request = jobs_of(shared)[0].request
     assert {name: getattr(request, name) for name in extra} == extra
     assert answer.data
@@ -197,12 +202,12 @@ def test_what_means_nothing_here_is_ignored(client: OpenAI) -> None:
 
 @pytest.mark.parametrize(("quality", "steps"), [("low", 5), ("medium", 10), ("auto", 10), ("high", 20), ("hd", 20)])
 def test_quality_scales_the_number_of_steps(shared: RunningService, client: OpenAI, quality: Any, steps: int) -> None:
-    client.images.generate(prompt=PROMPT, quality=quality)
+    client.images.generate(prompt=PROMPT, model=MODEL, quality=quality)
     assert jobs_of(shared)[0].request.steps == steps
 
 
 def test_users_have_queues_of_their_own_under_a_hash(shared: RunningService, client: OpenAI) -> None:
-    client.images.generate(prompt=PROMPT, user="taro@example.com", extra_body={"seed": 12345})
+    client.images.generate(prompt=PROMPT, model=MODEL, user="taro@example.com", extra_body={"seed": 12345})
     (owner,) = {
         row["owner"]
         for row in shared.service.store._connection.execute("SELECT owner, request FROM jobs").fetchall()
@@ -225,20 +230,29 @@ def test_every_name_of_the_model_draws(client: OpenAI, model: str) -> None:
     assert client.images.generate(prompt=PROMPT, model=model).data
 
 
-def test_models_are_listed_while_they_load(serve: Serve) -> None:
+@pytest.mark.parametrize(("name", "model_id"), [("mini", "kotoe-mini"), ("glide", "glide")])
+def test_a_model_has_one_name_before_and_after_it_is_loaded(serve: Serve, name: ModelName, model_id: str) -> None:
     may_load = threading.Event()
+
+    engine = FakeEngine()
+    engine.info = replace(FakeEngine.info, model=MODEL_IDS[name])
 
     def slow_engine() -> FakeEngine:
         may_load.wait()
-        return FakeEngine()
+        return engine
 
-    with serve(open_engine=slow_engine) as running, client_of(running) as client:
-        assert next(iter(client.models.list())).id == "kotoe-mini"
-        may_load.set()
+    with serve(model=name, open_engine=slow_engine) as running, client_of(running) as client:
+        for is_loaded in (False, True):
+            assert next(iter(client.models.list())).id == model_id
+            assert client.models.retrieve(model_id).id == model_id
+            if not is_loaded:
+                may_load.set()
+                wait_until(lambda: running.service.worker.is_ready)
+        assert client.images.generate(prompt=PROMPT, model=model_id).data
 
 
 def streamed(client: OpenAI, **fields: Any) -> list[ImageGenStreamEvent]:
-    return list(client.images.generate(prompt=PROMPT, stream=True, **fields))
+    return list(client.images.generate(prompt=PROMPT, model=MODEL, stream=True, **fields))
 
 
 def test_a_stream_without_partial_images_is_one_completed_event(client: OpenAI) -> None:
@@ -263,7 +277,9 @@ def test_a_stream_shows_as_many_partial_images_as_wanted(
     with serve() as running, client_of(running) as client:
         running.engine.hold()
         events: list[Any] = []
-        stream = client.images.generate(prompt=PROMPT, stream=True, partial_images=wanted, output_format="webp")
+        stream = client.images.generate(
+            prompt=PROMPT, model=MODEL, stream=True, partial_images=wanted, output_format="webp"
+        )
         reader = threading.Thread(target=lambda: events.extend(stream))
         reader.start()
         running.engine.wait_for_step()
@@ -288,7 +304,7 @@ def test_a_stream_of_several_pictures_tells_which_is_which(client: OpenAI) -> No
     assert [(event.type, event.index, event.seed) for event in events] == [
         ("image_generation.completed", index, 20 + index) for index in range(3)
     ]
-    plain = client.images.generate(prompt=PROMPT, n=3, size="512x512", extra_body={"seed": 20})
+    plain = client.images.generate(prompt=PROMPT, model=MODEL, n=3, size="512x512", extra_body={"seed": 20})
     assert [event.b64_json for event in events] == [image.b64_json for image in plain.data or []]
 
 
@@ -356,7 +372,7 @@ def test_a_refusal_of_a_stream_raises_like_any_other(client: OpenAI) -> None:
         ({"output_compression": 101}, "output_compression", "invalid_value"),
         ({"stream": True, "partial_images": 4}, "partial_images", "invalid_value"),
         ({"quality": "best"}, "quality", "invalid_value"),
-        ({"extra_body": {"seed": -1}}, "seed", "invalid_value"),
+        ({"extra_body": {"seed": -2}}, "seed", "invalid_value"),
         ({"extra_body": {"sampler": "euler"}}, "sampler", "invalid_value"),
     ],
 )
@@ -371,7 +387,7 @@ def test_a_bad_request_names_the_field(client: OpenAI, fields: dict[str, Any], p
 def test_a_wrong_key_is_an_authentication_error(serve: Serve) -> None:
     with serve(token=TOKEN) as running, client_of(running, api_key="wrong", max_retries=2) as client:
         with pytest.raises(openai.AuthenticationError) as raised:
-            client.images.generate(prompt=PROMPT)
+            client.images.generate(prompt=PROMPT, model=MODEL)
         with pytest.raises(openai.AuthenticationError):
             client.models.list()
     assert raised.value.code == "invalid_api_key"
@@ -385,9 +401,9 @@ def test_an_unknown_model_is_not_found(client: OpenAI) -> None:
 
 def test_a_used_up_quota_is_a_rate_limit_error(serve: Serve) -> None:
     with serve(quota_pictures=1) as running, client_of(running) as client:
-        client.images.generate(prompt=PROMPT)
+        client.images.generate(prompt=PROMPT, model=MODEL)
         with pytest.raises(openai.RateLimitError) as raised:
-            client.images.generate(prompt=PROMPT)
+            client.images.generate(prompt=PROMPT, model=MODEL)
     assert raised.value.code == "rate_limit_exceeded"
     assert 1 <= int(raised.value.response.headers["retry-after"]) <= 120
 
@@ -396,7 +412,7 @@ def test_a_job_that_fails_is_an_internal_server_error_and_not_tried_again(serve:
     with serve() as running, client_of(running, max_retries=2) as client:
         running.engine.failure = RuntimeError("broken")
         with pytest.raises(openai.InternalServerError) as raised:
-            client.images.generate(prompt=PROMPT)
+            client.images.generate(prompt=PROMPT, model=MODEL)
         assert len(jobs_of(running)) == 1
     assert (raised.value.status_code, raised.value.code) == (500, "engine_failed")
 
@@ -410,7 +426,7 @@ def test_a_model_that_loads_is_an_internal_server_error_that_clients_wait_for(se
 
     with serve(open_engine=slow_engine) as running:
         with client_of(running) as client, pytest.raises(openai.InternalServerError) as raised:
-            client.images.generate(prompt=PROMPT)
+            client.images.generate(prompt=PROMPT, model=MODEL)
         may_load.set()
     assert (raised.value.status_code, raised.value.code) == (503, "model_loading")
     assert int(raised.value.response.headers["retry-after"]) <= 120
@@ -466,7 +482,7 @@ def test_the_clients_own_retry_finds_the_job_of_its_first_try(serve: Serve, answ
                 (event,) = streamed(client)
                 content = event.b64_json
             else:
-                made = client.images.generate(prompt=PROMPT)
+                made = client.images.generate(prompt=PROMPT, model=MODEL)
                 assert made.data
                 content = made.data[0].b64_json or ""
         (job,) = jobs_of(running)
@@ -477,7 +493,7 @@ def test_the_clients_own_retry_finds_the_job_of_its_first_try(serve: Serve, answ
 def post(running: RunningService, retry_count: int, **fields: Any) -> httpx.Response:
     return running.http.post(
         "/v1/images/generations",
-        json={"prompt": PROMPT} | fields,
+        json={"prompt": PROMPT, "model": MODEL} | fields,
         headers={"x-stainless-retry-count": str(retry_count)},
     )
 
@@ -512,12 +528,170 @@ def test_a_retry_of_a_try_that_was_refused_is_a_new_job(serve: Serve) -> None:
         assert len(jobs_of(running)) == 2
 
 
-def test_a_retry_after_a_failure_or_a_cancellation_is_a_new_job(serve: Serve) -> None:
+@pytest.mark.parametrize("code", ["engine_failed", "cancelled"])
+def test_a_client_that_comes_again_after_a_failure_is_told_that_and_nothing_is_drawn(serve: Serve, code: str) -> None:
+    with serve() as running, ThreadPoolExecutor() as threads:
+        running.engine.hold()
+        first = threads.submit(post, running, 0)
+        running.engine.wait_for_step()
+        running.engine.failure = RuntimeError("broken") if code == "engine_failed" else None
+        if code == "cancelled":
+            running.http.post(f"/v1/jobs/{jobs_of(running)[0].id}/cancel")
+        running.engine.release()
+        answers = [first.result(), post(running, 1), post(running, 2)]
+        assert len(jobs_of(running)) == 1
+        assert post(running, 0).status_code == 200  # somebody asks anew
+    assert {answer.json()["error"]["code"] for answer in answers} == {code}
+    assert {answer.status_code for answer in answers} == {400 if code == "cancelled" else 500}
+    assert {answer.headers["x-should-retry"] for answer in answers} == {"false"}
+
+
+def test_a_failure_of_long_ago_is_not_told_again_but_drawn_anew(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     with serve() as running:
         running.engine.failure = RuntimeError("broken")
         assert post(running, 0).status_code == 500
+        monkeypatch.setattr("backend_gpu.api.openai_images.FAILURE_RETRY_S", -1.0)
         assert post(running, 1).status_code == 200
         assert [job.status for job in jobs_of(running)] == ["succeeded", "failed"]
+
+
+@pytest.mark.parametrize("when", ["queued", "running"])
+def test_a_cancelled_job_is_drawn_once_whatever_a_client_knows_of_retries(serve: Serve, when: str) -> None:
+    """A client that does not know `x-should-retry` goes by the status: it never tries a 400 again."""
+    with serve() as running, client_of(running, max_retries=openai.DEFAULT_MAX_RETRIES) as client:
+        running.engine.hold()
+        if when == "queued":
+            running.submit(steps=1)
+            running.engine.wait_for_step()
+
+        def cancel() -> None:
+            wait_until(lambda: [job.status for job in jobs_of(running)] == [when])
+            running.http.post(f"/v1/jobs/{jobs_of(running)[0].id}/cancel")
+
+        with ThreadPoolExecutor() as threads:
+            cancelling = threads.submit(cancel)
+            with pytest.raises(openai.BadRequestError) as raised:
+                client.images.generate(prompt=PROMPT)
+            cancelling.result()
+        assert len(jobs_of(running)) == 1
+    assert (raised.value.code, raised.value.type) == ("cancelled", "invalid_request_error")
+
+
+def keyed(running: RunningService, key: str, retry_count: int = 0, **fields: Any) -> httpx.Response:
+    return running.http.post(
+        "/v1/images/generations",
+        json={"prompt": PROMPT, "model": MODEL} | fields,
+        headers={"Idempotency-Key": key, "x-stainless-retry-count": str(retry_count)},
+    )
+
+
+def test_a_key_that_comes_again_gets_the_pictures_of_its_job(serve: Serve) -> None:
+    with serve() as running:
+        answers = [keyed(running, "one"), keyed(running, "one"), keyed(running, "one", retry_count=1)]
+        assert len(jobs_of(running)) == 1
+        others = [keyed(running, "two"), keyed(running, "one", user="taro")]
+        assert running.service.store.count("succeeded") == 3
+    assert [answer.json() for answer in answers] == [answers[0].json()] * 3
+    assert all(other.json()["data"] != answers[0].json()["data"] for other in others)
+
+
+def test_a_key_that_comes_again_while_its_job_is_drawn_waits_for_it(serve: Serve) -> None:
+    with serve() as running, ThreadPoolExecutor() as threads:
+        running.engine.hold()
+        answers = [threads.submit(keyed, running, "one", stream=stream) for stream in (False, False)]
+        running.engine.wait_for_step()
+        running.engine.release()
+        assert answers[0].result().json() == answers[1].result().json()
+        assert len(jobs_of(running)) == 1
+
+
+def test_a_key_counts_before_a_clients_own_retry(serve: Serve) -> None:
+    with serve() as running:
+        post(running, 0)
+        assert keyed(running, "new", retry_count=1).status_code == 200
+        assert len(jobs_of(running)) == 2
+
+
+@pytest.mark.parametrize("fields", [{"prompt": "a dog"}, {"n": 2}, {"stream": True}, {"response_format": "url"}])
+def test_a_key_with_another_body_is_a_conflict_that_is_told_once(serve: Serve, fields: dict[str, Any]) -> None:
+    sent: list[httpx.Request] = []
+    with serve() as running, client_of(running, max_retries=2) as client:
+        keyed(running, "one")
+        client._client.event_hooks["request"].append(sent.append)
+        body: dict[str, Any] = {"prompt": PROMPT, "model": MODEL} | fields
+        with pytest.raises(openai.ConflictError) as raised:
+            client.images.generate(**body, extra_headers={"Idempotency-Key": "one"})
+        assert len(jobs_of(running)) == len(sent) == 1
+    assert raised.value.code == "idempotency_conflict"
+
+
+def test_a_key_whose_job_failed_is_told_so_again(serve: Serve) -> None:
+    with serve() as running:
+        running.engine.failure = RuntimeError("broken")
+        assert [keyed(running, "one").status_code for _ in range(2)] == [500, 500]
+        assert len(jobs_of(running)) == 1
+
+
+@pytest.mark.parametrize("key", ["", "x" * 201])
+def test_a_key_that_is_none_is_refused_by_name(shared: RunningService, key: str) -> None:
+    answer = keyed(shared, key)
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "idempotency-key")
+
+
+@pytest.mark.parametrize("model", [{}, {"model": None}, {"model": "dall-e-2"}, {"model": "dall-e-3"}])
+@pytest.mark.parametrize("token", ["", TOKEN])
+def test_clients_of_dall_e_get_urls_that_they_can_fetch(serve: Serve, model: dict[str, Any], token: str) -> None:
+    with serve(token=token) as running, client_of(running, api_key=token or "none") as client:
+        answer = client.images.generate(prompt=PROMPT, n=2, **model)
+        assert answer.data
+        assert [image.b64_json for image in answer.data] == [None, None]
+        assert all((image.url or "").startswith(f"{running.url}/v1/jobs/") for image in answer.data)
+        for image in answer.data:
+            fetched = httpx.get(image.url or "")
+            assert (fetched.status_code, fetched.headers["content-type"]) == (200, "image/png")
+        assert fetched.content[:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize("model", ["kotoe-mini", *(name for name in ALIASES if not name.startswith("dall-e"))])
+def test_clients_of_newer_models_get_base64(client: OpenAI, model: str) -> None:
+    answer = client.images.generate(prompt=PROMPT, model=model)
+    assert answer.data
+    assert (answer.data[0].url, bool(answer.data[0].b64_json)) == (None, True)
+
+
+@pytest.mark.parametrize("model", [{}, {"model": "dall-e-3"}, {"model": MODEL}])
+@pytest.mark.parametrize("wanted", ["url", "b64_json"])
+def test_whoever_says_what_they_want_gets_that(client: OpenAI, model: dict[str, Any], wanted: Any) -> None:
+    answer = client.images.generate(prompt=PROMPT, response_format=wanted, **model)
+    assert answer.data
+    assert (bool(answer.data[0].url), bool(answer.data[0].b64_json)) == (wanted == "url", wanted == "b64_json")
+
+
+@pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")  # create_variation is, in the client
+@pytest.mark.parametrize("size", [67_000, 20_000_000])
+@pytest.mark.parametrize("call", ["edit", "create_variation"])
+def test_edits_are_not_found_whatever_their_size(client: OpenAI, size: int, call: str) -> None:
+    picture = ("picture.png", io.BytesIO(b"\x89PNG" + b"\0" * size), "image/png")
+    fields: dict[str, Any] = {"prompt": PROMPT} if call == "edit" else {}
+    with pytest.raises(openai.NotFoundError) as raised:
+        getattr(client.images, call)(image=picture, **fields)
+    assert raised.value.code == "not_found"
+    assert "POST /v1/images/generations" in raised.value.message
+    assert client.images.generate(prompt=PROMPT).data
+
+
+@pytest.mark.parametrize("path", ["/v1/images/edits", "/v1/images/variations", "/v1/images/edits/"])
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "PROPFIND"])
+def test_edits_are_not_found_by_any_method(shared: RunningService, path: str, method: str) -> None:
+    answer = shared.http.request(method, path, content=b"{", headers={"Content-Type": "application/json"})
+    assert answer.status_code == 404
+    assert "POST /v1/images/generations" in answer.json()["error"]["message"]
+
+
+def test_what_does_not_exist_is_not_found_whatever_is_sent_there(shared: RunningService) -> None:
+    with client_of(shared) as client, pytest.raises(openai.NotFoundError):
+        client.audio.transcriptions.create(file=("a.wav", io.BytesIO(b"\0" * 5_000_000)), model="whisper-1")
+    assert shared.http.post("/healthz", content=b" " * 5_000_000).status_code == 405
 
 
 def test_a_retry_finds_its_job_while_the_model_loads_after_a_restart(serve: Serve) -> None:
@@ -546,7 +720,9 @@ def test_a_retry_count_that_is_none_is_refused_by_name(shared: RunningService, v
 def test_many_async_clients_get_their_own_pictures(shared: RunningService) -> None:
     async def draw() -> list[Any]:
         async with openai.AsyncOpenAI(base_url=f"{shared.url}/v1", api_key="none", max_retries=0) as client:
-            calls = [client.images.generate(prompt=PROMPT, extra_body={"seed": seed}) for seed in range(10)]
+            calls = [
+                client.images.generate(prompt=PROMPT, model=MODEL, extra_body={"seed": seed}) for seed in range(10)
+            ]
             return list(await asyncio.gather(*calls))
 
     for seed, answer in enumerate(asyncio.run(draw())):
@@ -557,7 +733,7 @@ def test_many_async_clients_get_their_own_pictures(shared: RunningService) -> No
 def test_an_async_client_streams(shared: RunningService) -> None:
     async def draw() -> list[Any]:
         async with openai.AsyncOpenAI(base_url=f"{shared.url}/v1", api_key="none", max_retries=0) as client:
-            return [event async for event in await client.images.generate(prompt=PROMPT, stream=True, n=2)]
+            return [event async for event in await client.images.generate(prompt=PROMPT, model=MODEL, stream=True, n=2)]
 
     events = asyncio.run(draw())
     assert [(event.type, event.index) for event in events] == [("image_generation.completed", i) for i in range(2)]

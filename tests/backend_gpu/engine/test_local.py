@@ -1,12 +1,16 @@
 """The engine of this process; what it draws is tested with the pipeline and the mini model."""
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import torch
 
 from backend_gpu.engine import Drawing, EngineInfo, Settings
-from backend_gpu.engine.local import LocalEngine
+from backend_gpu.engine.local import LocalEngine, published_hash
 from backend_gpu.errors import OutOfMemory
-from backend_gpu.glide.pipeline import Pipeline
+from backend_gpu.glide.checkpoint import write_weights
+from backend_gpu.glide.pipeline import Picture, Pipeline
 
 DRAWING = Drawing(prompt="a dog", seed=0, guidance_scale=2.5)
 SETTINGS = Settings(sampler="ddim", steps=1, upsample_steps=1, upscale=False)
@@ -21,6 +25,14 @@ def engine() -> LocalEngine:
     return LocalEngine(Pipeline.__new__(Pipeline), info)
 
 
+def test_a_model_of_any_english_reads_what_the_eye_does(engine: LocalEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[Picture] = []
+    monkeypatch.setattr(Pipeline, "generate", lambda _self, pictures, *_: read.extend(pictures))
+    drawing = replace(DRAWING, prompt="Ａ red ap\u00adple", negative_prompt="ｄｏｇ\u200b")
+    engine.generate([drawing], SETTINGS, lambda _: None)
+    assert [(picture.prompt, picture.negative_prompt) for picture in read] == [("A red apple", "dog")]
+
+
 def test_memory_that_a_cpu_does_not_have_is_told_as_such(engine: LocalEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Pipeline, "generate", lambda *_: torch.empty(10**15))
     with pytest.raises(OutOfMemory, match="1 pictures do not fit into the memory of cpu"):
@@ -31,3 +43,21 @@ def test_another_failure_stays_what_it_is(engine: LocalEngine, monkeypatch: pyte
     monkeypatch.setattr(Pipeline, "generate", lambda *_: torch.zeros(2) @ torch.zeros(3))
     with pytest.raises(RuntimeError, match="inconsistent tensor size"):
         engine.generate([DRAWING], SETTINGS, lambda _: None)
+
+
+def test_published_weights_keep_their_hash_when_another_precision_is_converted(tmp_path: Path) -> None:
+    def convert(dtype: str, source: str = "1") -> None:
+        for kind in ("base", "upsample", "base-inpaint"):
+            metadata = {"source_sha256": f"{kind} {source}"}
+            write_weights(tmp_path / f"{kind}.{dtype}.safetensors", {"w": torch.zeros(1)}, metadata)
+
+    convert("float16")
+    alone = published_hash(tmp_path, torch.float16)
+    assert published_hash(tmp_path, torch.float32) == alone  # half precision serves it too
+    convert("bfloat16")
+    convert("float32")
+    for dtype in (torch.float16, torch.bfloat16, torch.float32):
+        assert published_hash(tmp_path, dtype) == alone
+    convert("float32", source="2")
+    assert published_hash(tmp_path, torch.float32) != alone
+    assert published_hash(tmp_path, torch.float16) == alone

@@ -368,14 +368,71 @@ def test_pruning_forgets_old_jobs_but_none_that_is_owed(store: JobStore, clock: 
         assert store.get(kept.id) == kept
 
 
-def test_pruning_forgets_when_owners_were_served_long_ago(store: JobStore, clock: Clock) -> None:
-    for owner in ("long ago", "lately"):
+def test_pruning_forgets_the_turns_of_owners_without_jobs(store: JobStore, clock: Clock) -> None:
+    for owner in ("long-ago", "lately"):
         clock.advance(100)
         add(store, owner)
-        run_all(store, clock)
+        store.mark_delivered(run_all(store, clock)[0].id)
     store.prune(older_than_s=50)
     known = store._read("SELECT owner FROM owners")
     assert [row["owner"] for row in known] == ["lately"]
+
+
+# Clocks that jump
+
+
+@pytest.mark.parametrize("jump_s", [3600, 365 * 86400, -3600, -365 * 86400])
+def test_turns_are_taken_whatever_the_clock_does(store: JobStore, clock: Clock, jump_s: float) -> None:
+    for owner in ("anna", "ben"):
+        add(store, owner)
+    assert [job.request.owner for job in run_all(store, clock)] == ["anna", "ben"]
+    for owner in ("anna", "ben") * 3:
+        add(store, owner)
+    clock.advance(jump_s)
+    (ran,) = store.claim(first)
+    store.succeed(ran.id)
+    clock.advance(-jump_s)
+    assert [ran.request.owner, *(job.request.owner for job in run_all(store, clock))] == ["anna", "ben"] * 3
+
+
+def test_turns_that_a_file_of_the_third_version_kept_as_times_keep_their_order(tmp_path: Path, clock: Clock) -> None:
+    path = tmp_path / "jobs.sqlite3"
+    with closing(sqlite3.connect(path)) as old:
+        old.executescript("".join(MIGRATIONS[:3]) + "PRAGMA user_version = 3;")
+        old.executemany(
+            "INSERT INTO owners VALUES (?, ?)", [("anna", clock.now + 3600), ("ben", clock.now), ("cleo", 5.0)]
+        )
+        old.commit()
+    with closing(JobStore(path, ROOMY, clock)) as store:
+        for owner in ("anna", "ben", "cleo") * 2:
+            add(store, owner)
+        assert [job.request.owner for job in run_all(store, clock)] == ["cleo", "ben", "anna"] * 2
+
+
+@pytest.mark.parametrize("ahead_s", [1, 3600, 365 * 86400])
+def test_pictures_asked_for_by_a_clock_that_was_ahead_count_as_asked_for_now(
+    store: JobStore, clock: Clock, ahead_s: float
+) -> None:
+    clock.advance(ahead_s)
+    add(store, n=3)
+    clock.advance(-ahead_s)
+    assert store.pictures_since("anna", clock.now - 60) == (3, clock.now)
+    store.prune(older_than_s=3600)
+    begins_at = clock.now
+    clock.advance(59)
+    assert store.pictures_since("anna", clock.now - 60) == (3, begins_at)
+    clock.advance(2)
+    assert store.pictures_since("anna", clock.now - 60)[0] == 0
+
+
+def test_a_job_that_ended_by_a_clock_that_was_ahead_is_forgotten_in_time(store: JobStore, clock: Clock) -> None:
+    clock.advance(365 * 86400)
+    job = in_state(store, "failed")
+    clock.advance(-365 * 86400)
+    store.prune(older_than_s=100)
+    assert store.get(job.id).finished_at == clock.now
+    clock.advance(101)
+    assert store.prune(older_than_s=100) == 1
 
 
 # Timings

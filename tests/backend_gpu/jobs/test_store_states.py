@@ -46,7 +46,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
         self.clock = Clock()
         self.known: list[Known] = []
         self.pruned: list[str] = []
-        self.served: dict[str, float] = {}
+        self.turn_of: dict[str, int] = {}
         self.numbers = itertools.count()
         self.opened: list[JobStore] = []
         self.reopen()
@@ -64,18 +64,19 @@ class StoreAgainstModel(RuleBasedStateMachine):
         return [job for job in self.known if job.status in statuses]
 
     def expected_order(self) -> list[Known]:
-        """Every owner's first job, by when the owner was served; then every second one; and so on."""
+        """Every owner's first job, by the owner's last turn; then every second one; and so on."""
         turns = dict.fromkeys((job.owner for job in self.known), 0)
         places = []
         for job in sorted(self.of_status("queued"), key=lambda job: job.number):
             turns[job.owner] += 1
-            places.append((turns[job.owner], self.served.get(job.owner, 0.0), job.number, job))
+            places.append((turns[job.owner], self.turn_of.get(job.owner, 0), job.number, job))
         return [job for *_, job in sorted(places, key=lambda place: place[:3])]
 
     def note_run(self, jobs: list[Known]) -> None:
+        turn = max(self.turn_of.values(), default=0) + 1
         for job in jobs:
             job.status, job.attempts = "running", job.attempts + 1
-            self.served[job.owner] = self.clock.now
+            self.turn_of[job.owner] = turn
 
     def note_end(self, job: Known, status: JobStatus) -> None:
         job.status, job.finished_at, job.endings = status, self.clock.now, job.endings + 1
@@ -106,7 +107,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
         waiting = self.of_status("queued")
         (claimed,) = self.store.claim(lambda jobs: jobs[:1])
         (job,) = (job for job in waiting if job.id == claimed.id)
-        assert self.served.get(job.owner, 0.0) == min(self.served.get(other.owner, 0.0) for other in waiting)
+        assert self.turn_of.get(job.owner, 0) == min(self.turn_of.get(other.owner, 0) for other in waiting)
         assert job.number == min(other.number for other in waiting if other.owner == job.owner)
         self.note_run([job])
 
@@ -177,7 +178,8 @@ class StoreAgainstModel(RuleBasedStateMachine):
         assert self.store.prune(KEEP_S) == len(gone)
         self.pruned += [job.id for job in gone]
         self.known = [job for job in self.known if job not in gone]
-        self.served = {owner: served_at for owner, served_at in self.served.items() if served_at >= before}
+        owners = {job.owner for job in self.known}
+        self.turn_of = {owner: turn for owner, turn in self.turn_of.items() if owner in owners}
 
     @rule(seconds=st.sampled_from([1.0, 45.0]))
     def wait(self, seconds: float) -> None:

@@ -522,18 +522,18 @@ def test_a_worker_that_waits_for_the_disk_says_so_until_it_goes_on(
     queue: Queue, caplog: pytest.LogCaptureFixture
 ) -> None:
     job = queue.submit_held()
-    queue.worker.check_storage()
+    queue.worker.check()
     queue.pictures.folder.write_text("not a folder")
     queue.engine.release()
     wait_until(lambda: caplog.records)
     with pytest.raises(StorageUnavailable, match="can't keep the pictures"):
-        queue.worker.check_storage()
+        queue.worker.check()
     line = caplog.records[0]
     assert (line.job_id, line.request_id) == (job.id, "request of anna")  # type: ignore[attr-defined] # from extra
     assert "can't keep the pictures" in line.reason  # type: ignore[attr-defined] # from extra
     queue.pictures.folder.unlink()
     queue.run()
-    queue.worker.check_storage()
+    queue.worker.check()
 
 
 def test_a_job_whose_end_cannot_be_written_ends_when_it_can(queue: Queue) -> None:

@@ -9,7 +9,9 @@ from backend_gpu.errors import ConceptTableError
 from backend_gpu.glide.tokenizer import WordTokenizer
 from backend_gpu.mini.training.scenes import PAIR_POSITIONS, PLACES, Mix, Scene, glyph_image, mean_colour, random_scene
 from backend_gpu.mini.training.train import TEXT_CONTEXT
-from backend_gpu.mini.vocabulary import Concept, load_vocabulary
+from backend_gpu.mini.vocabulary import GRAMMAR, Concept, load_vocabulary
+from frontend_streamlit.drawable import drawable
+from frontend_streamlit.translation.offline import OfflineTranslator
 
 VOCABULARY = load_vocabulary()
 TRAINED = replace(VOCABULARY, concepts=VOCABULARY.concepts[:100])
@@ -132,6 +134,25 @@ def test_a_table_that_cannot_be_learned_from_names_its_fault(tmp_path: Path, lin
 
 def test_a_table_that_is_not_there_is_said_to_be_missing(tmp_path: Path) -> None:
     with pytest.raises(ConceptTableError, match=r"can't read the concepts in .*my\.tsv: .*No such file"):
+        load_vocabulary(tmp_path / "my.tsv")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
+def test_tables_are_read_as_editors_and_spreadsheets_write_them(tmp_path: Path, encoding: str, line_end: str) -> None:
+    lines = [HEADER, "🍎\tapple\tapples\tred\t\tりんご", "🐕\tdog\tdogs\t\tyes\t犬", ""]
+    (tmp_path / "concepts.tsv").write_bytes(line_end.join(lines).encode(encoding))
+    assert [concept.glyph for concept in load_vocabulary(tmp_path / "concepts.tsv").concepts] == ["🍎", "🐕"]
+    (tmp_path / "grammar.toml").write_bytes(GRAMMAR.read_bytes())
+    assert OfflineTranslator(tmp_path).translate("赤い犬とりんご").english == "a red dog and an apple"
+    assert [word.japanese for word in drawable(tmp_path)["concept"]] == ["りんご", "犬"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "cp932", "euc_jp"])
+def test_a_table_in_another_encoding_is_told(tmp_path: Path, encoding: str) -> None:
+    text = f"{HEADER}\r\ndog.png\tdog\tdogs\t\tyes\t犬\r\n"
+    (tmp_path / "my.tsv").write_bytes(text.encode(encoding))
+    with pytest.raises(ConceptTableError, match=r"my\.tsv is not in UTF-8: save it so, with tabs between"):
         load_vocabulary(tmp_path / "my.tsv")
 
 

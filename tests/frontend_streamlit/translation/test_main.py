@@ -1,11 +1,16 @@
 """`python -m frontend_streamlit.translation`, which `make image` asks."""
 
 import json
+import os
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from frontend_streamlit.translation.__main__ import main
+
+ROOT = Path(__file__).parents[3]
 
 
 def translated(monkeypatch: pytest.MonkeyPatch, prompt: str) -> int:
@@ -55,3 +60,52 @@ def test_what_is_wrong_is_told_in_one_line(
     assert out == ""
     assert err.startswith(told)
     assert err.count("\n") == 1
+
+
+C_LOCALE = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+
+
+def run_with(prompt: bytes, locale: dict[str, str]) -> subprocess.CompletedProcess[bytes]:
+    command = [os.fsencode(sys.executable), b"-m", b"frontend_streamlit.translation", b"--", prompt]
+    return subprocess.run(
+        command,
+        cwd=ROOT,
+        env=os.environ | locale,
+        capture_output=True,
+        stdin=subprocess.DEVNULL,
+        check=False,
+        timeout=60,
+    )
+
+
+@pytest.mark.parametrize(
+    "locale",
+    [
+        {"PYTHONIOENCODING": "latin-1"},
+        {"PYTHONIOENCODING": "utf-16"},
+        {"LC_ALL": "C"},
+        C_LOCALE,
+        C_LOCALE | {"PYTHONIOENCODING": "ascii:strict"},
+    ],
+)
+def test_the_prompt_is_utf_8_and_the_answer_ascii_whatever_the_locale(locale: dict[str, str]) -> None:
+    done = run_with("赤いりんごとヌートリア".encode(), locale)
+    told = json.loads(done.stdout.decode("ascii"))
+    assert (told["source"], told["english"]) == ("赤いりんごとヌートリア", "a red apple")
+    assert told["unknown_words"] == ["ヌートリア"]
+
+
+@pytest.mark.parametrize("locale", [{"PYTHONUTF8": "1"}, C_LOCALE])
+@pytest.mark.parametrize("prompt", [b"\xff\xfe apple", "赤いりんご".encode("cp932")])
+def test_a_prompt_that_is_no_text_is_told_in_one_line(prompt: bytes, locale: dict[str, str]) -> None:
+    done = run_with(prompt, {"LC_ALL": "C.UTF-8"} | locale)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert done.stderr == b"error: the prompt is no text: it must be in UTF-8, or as the locale says\n"
+
+
+def test_nobody_listening_stops_nothing() -> None:
+    command = (
+        f'{{ "{sys.executable}" -m frontend_streamlit.translation -- りんご; echo $? >&3; }} 3>&2 2>/dev/null | true'
+    )
+    done = subprocess.run(["sh", "-c", command], cwd=ROOT, capture_output=True, check=False, timeout=60)
+    assert done.stderr == b"0\n"

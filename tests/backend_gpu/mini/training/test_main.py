@@ -1,5 +1,6 @@
 import json
 import shutil
+import signal
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -75,6 +76,78 @@ def test_what_the_translator_reads_comes_with_the_weights(made: Commands) -> Non
 def test_a_fault_of_the_table_is_told_in_a_sentence(made: Commands) -> None:
     with pytest.raises(SystemExit, match=r"can't read the concepts in nowhere\.tsv"):
         made.run("train", "base", "--concepts=nowhere.tsv")
+
+
+def test_training_tells_what_it_begins_with_and_how_it_ended(
+    made: Commands, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here = replace(made, checkpoints=tmp_path)
+    here.train("base")
+    here.train("base")
+    checkpoint = tmp_path / "base.pt"
+    done = torch.load(checkpoint, weights_only=True)["minutes"]
+    here.run("train", "base", f"--folder={tmp_path}", "--rows=12", f"--minutes={done * 1.001}")
+    first, ended, had, went_on, _ = capsys.readouterr().out.splitlines()
+    assert first == "base model (1 of 2): 1e-09 min, from nothing"
+    assert ended.startswith("base model (1 of 2): done after ")
+    assert ended.endswith(f" min, 2 pictures; saved in {checkpoint}")
+    assert had == f"base model (1 of 2): has had its 1e-09 min ({checkpoint}); MINUTES sets more"
+    assert went_on == f"base model (1 of 2): {done * 1.001:g} min, going on after {done:.1f} min from {checkpoint}"
+    made.run(
+        "train", "base", f"--start-from={made.weights}", f"--folder={tmp_path / 'new'}", "--rows=12", "--minutes=1e-9"
+    )
+    assert "starting from the weights of an earlier model" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("minutes", ["0", "-1", "nan"])
+def test_no_time_to_train_is_told(made: Commands, tmp_path: Path, minutes: str) -> None:
+    with pytest.raises(SystemExit, match=r"minutes is .*, must be more than 0"):
+        made.run("train", "base", f"--folder={tmp_path}", "--rows=12", f"--minutes={minutes}")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_training_after_the_step_and_saves(
+    made: Commands, tmp_path: Path, capsys: pytest.CaptureFixture[str], number: signal.Signals
+) -> None:
+    handler, update = signal.getsignal(number), train.Training.update
+
+    def update_and_stop(self: train.Training, loss: torch.Tensor) -> None:
+        update(self, loss)
+        signal.raise_signal(number)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train.Training, "update", update_and_stop)
+        with pytest.raises(SystemExit) as ended:
+            made.run("train", "base", f"--folder={tmp_path}", "--rows=12", "--minutes=600")
+    assert ended.value.code == 130
+    assert signal.getsignal(number) is handler
+    assert torch.load(tmp_path / "base.pt", weights_only=True)["steps"] == 1
+    out, err = capsys.readouterr()
+    assert "stopping after this step" in err
+    assert out.splitlines()[-2].startswith("base model (1 of 2): stopped after ")
+    assert out.splitlines()[-1] == "the same command goes on from there"
+
+
+def test_the_export_tells_how_to_use_the_model(
+    made: Commands, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = tmp_path / "my model"
+    made.run("export", f"--folder={made.checkpoints}", f"--model={model}", "--rows=12")
+    told = capsys.readouterr().out.splitlines()
+    assert told[0].startswith(f"{model / 'weights' / 'base.safetensors'}: ")
+    use = f"  BACKEND_MINI_DIR='{model}' FRONTEND_MINI_DIR='{model}' make"
+    assert told[-2:] == [f"{use} run", f"{use} image PROMPT='{TRAINED[0]}' OUT=picture.png"]
+
+
+def test_home_folders_are_meant_as_in_a_shell(
+    made: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with pytest.raises(SystemExit, match=str(tmp_path / "my.tsv")):
+        made.run("train", "base", "--concepts=~/my.tsv")
+    with pytest.raises(SystemExit):
+        made.run("train", "base", "--start-from=~nobody-of-that-name")
+    assert "--start-from: there is no home folder ~nobody-of-that-name" in capsys.readouterr().err
 
 
 def test_the_evaluation_goes_into_a_file_and_the_card(made: Commands, tmp_path: Path) -> None:

@@ -1,0 +1,89 @@
+"""What the mini model reads of a prompt. `tests/data/prompt_words.json` is for the page's tests too."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from backend_gpu.engine import Drawing, Settings
+from backend_gpu.engine.local import LocalEngine, open_engine
+from backend_gpu.errors import InvalidRequest
+from backend_gpu.mini.vocabulary import load_vocabulary
+from backend_gpu.mini.words import FUNCTION_WORDS, WORD_PATTERN, PromptWords, words_of
+
+TABLE = json.loads((Path(__file__).parents[2] / "data" / "prompt_words.json").read_text(encoding="utf-8"))
+WORDS = PromptWords(TABLE["vocabulary"], load_vocabulary())
+ONE_STEP = Settings(sampler="ddim", steps=1, upsample_steps=1, upscale=False)
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> LocalEngine:
+    return open_engine("mini", "cpu", tmp_path_factory.mktemp("none"))
+
+
+def test_the_table_of_cases_has_the_rule_that_the_model_tells() -> None:
+    assert TABLE["word_pattern"] == WORD_PATTERN
+    assert TABLE["function_words"] == list(FUNCTION_WORDS)
+
+
+@pytest.mark.parametrize("case", TABLE["cases"], ids=lambda case: ascii(case["prompt"]))
+def test_a_prompt_has_these_words_and_those_are_unknown(case: dict[str, Any]) -> None:
+    assert words_of(case["prompt"]) == case["words"]
+    assert WORDS.unknown(case["prompt"]) == case["unknown_words"]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "readable"),
+    [
+        ("a red apple on a blue background", "a red apple on a blue background"),
+        ("I want a red apple on a blue background", "a red apple on a blue background"),
+        ("a red apple, please", "a red apple"),
+        ("a zebra and a cat", "a cat"),
+        ("a cat and a zebra", "a cat"),
+        ("a red zebra and a cat in the snow", "a cat in the snow"),
+        ("two zebras, a dog and a cat", "a dog and a cat"),
+        ("a zebra to the left of a cat", "a cat"),
+        ("a cat to the left of a zebra", "a cat"),
+        ("a zebra above a cat and a dog", "a cat and a dog"),
+        ("a cat on a turquoise background", "a cat"),
+        ("a cat on a light blue background, wow", "a cat on a light blue background"),
+        ("in the snow a fluffy cat", "a cat in the snow"),
+        ("a fluffy cat, black and white", "a cat, black and white"),
+        ("a zebra, watercolor style", "watercolor style"),
+        ("a zebra", ""),
+        ("the cat", "the cat"),
+    ],
+)
+def test_what_hangs_on_unknown_words_goes_with_them(prompt: str, readable: str) -> None:
+    assert WORDS.readable(prompt) == readable
+
+
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        *("🍎", "🍎🍌", "...", "!!!", "()", "、。", "\u200b", "\u00ad-\u2060", "a the of", "a café", "사과", "３"),
+        "zebrafish on a blue background",
+    ],
+)
+def test_a_prompt_of_which_the_model_can_draw_nothing_is_refused(engine: LocalEngine, prompt: str) -> None:
+    with pytest.raises(InvalidRequest, match=r"no word that says what to draw|can draw none of this"):
+        engine.check_prompt(prompt)
+
+
+def test_unknown_words_change_nothing_in_the_picture(engine: LocalEngine) -> None:
+    def drawn(prompt: str, negative_prompt: str) -> Any:
+        drawing = Drawing(prompt=prompt, negative_prompt=negative_prompt, seed=1, guidance_scale=2.5)
+        return engine.generate([drawing], ONE_STEP, lambda _: None)
+
+    plain = drawn("a red apple on a blue background", "a dog")
+    assert engine.check_prompt("I want a ｒｅｄ apple on a blue background!") == ["i", "want"]
+    assert np.array_equal(drawn("I want a ｒｅｄ ap\u00adple on a blue background!", "a zzz dog"), plain)
+    assert not np.array_equal(drawn("a green apple on a blue background", "a dog"), plain)
+
+
+def test_words_that_the_model_does_not_know_take_no_room(engine: LocalEngine) -> None:
+    engine.check_prompt("please " * 100 + "a red apple")
+    with pytest.raises(InvalidRequest, match=r"has \d+ tokens, at most"):
+        engine.check_prompt("a red apple and " * 20)

@@ -1,0 +1,41 @@
+import io
+import sys
+
+import pytest
+
+from backend_gpu.mini.training.progress import Progress
+
+
+class Terminal(io.StringIO):
+    """Standard output that somebody looks at."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def tell_two_minutes(minutes: float) -> Progress:
+    """A step every half second for two minutes; the loss falls from 1 to 0.5 in the second one."""
+    progress = Progress("base model (1 of 2)", minutes, now=1000.0)
+    for step in range(1, 241):
+        progress.step(step / 120, 64 * step, 1.0 if step <= 120 else 0.5, now=1000 + step / 2)
+    return progress
+
+
+def test_a_log_gets_a_line_a_minute_with_the_time_that_is_left(capsys: pytest.CaptureFixture[str]) -> None:
+    tell_two_minutes(minutes=60).end("done")
+    assert capsys.readouterr().out.splitlines() == [
+        "base model (1 of 2): 1.0 of 60 min, 0:59:00 left, 7,680 pictures, loss 1.0000",
+        "base model (1 of 2): 2.0 of 60 min, 0:58:00 left, 15,360 pictures, loss 0.5000",
+        "done",
+    ]
+
+
+def test_a_terminal_gets_one_line_that_renews_itself_every_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    tell_two_minutes(minutes=2).end("done")
+    *told, last, after = terminal.getvalue().removeprefix("\r").replace("\x1b[K\n", "\x1b[K\r").split("\x1b[K\r")
+    assert len(told) == 120
+    assert told[0] == "base model (1 of 2): 0.0 of 2 min, 0:01:59 left, 128 pictures, loss 1.0000"
+    assert told[-1] == "base model (1 of 2): 2.0 of 2 min, 0:00:00 left, 15,360 pictures, loss 0.5000"
+    assert (last, after) == ("done", "")
