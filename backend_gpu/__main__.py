@@ -11,7 +11,7 @@ import stat
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import get_args
 
@@ -34,6 +34,8 @@ class Translation:
     english: str
     translator: str
     unknown_words: list[str]
+    not_drawn: list[str] = field(default_factory=list)
+    suggestions: dict[str, str] = field(default_factory=dict)
 
 
 def main() -> int:
@@ -126,8 +128,16 @@ def make_images(options: argparse.Namespace) -> None:
     tell(f"{translation.source!r} → {translation.english!r}  ({translation.translator})")
     if translation.unknown_words:
         tell(f"not understood and left out: {', '.join(translation.unknown_words)}", sys.stderr)
-
+    if translation.suggestions:
+        tell(f"perhaps you meant: {suggested(translation)}", sys.stderr)
+    if translation.not_drawn and name == "mini":
+        tell(f"beyond what the model mini can draw: {', '.join(translation.not_drawn)}", sys.stderr)
     draw_and_write(translation, name, settings, seed, paths)
+
+
+def suggested(translation: Translation) -> str:
+    """The words that the unknown ones were probably meant to be."""
+    return ", ".join(f"{known} for {unknown}" for unknown, known in translation.suggestions.items())
 
 
 def draw_and_write(translation: Translation, name: ModelName, settings: Settings, seed: int, paths: list[Path]) -> None:
@@ -275,7 +285,8 @@ def read_translation(text: bytes) -> Translation:
         raise InvalidRequest(f"the prompt has {length} characters, at most {MAX_PROMPT_CHARACTERS}")
     if not translation.english:
         words = ", ".join(translation.unknown_words)
-        raise InvalidRequest(f"no word of the prompt is known to the offline translator: {words}")
+        hint = f" (perhaps you meant: {suggested(translation)})" if translation.suggestions else ""
+        raise InvalidRequest(f"no word of the prompt is known to the offline translator: {words}{hint}")
     return translation
 
 

@@ -176,8 +176,12 @@ def show_notices(session: Session, clients: Clients, status: Status | None) -> N
     if translation is not None and not session.is_edited:
         if not translation.english:
             st.warning(texts.nothing_understood)
-        elif translation.unknown_words:
+        if translation.unknown_words:
             st.warning(texts.unknown_words.format(as_text(texts.comma.join(translation.unknown_words))))
+        for unknown_word, known in translation.suggestions.items():
+            st.info(texts.suggestion.format(as_text(unknown_word), as_text(known)))
+        if translation.not_drawn and (status is None or status.model != "glide"):
+            st.info(texts.not_drawn.format(as_text(texts.comma.join(translation.not_drawn))))
     english = st.session_state.english
     if status is not None and english:
         if unknown := status.unknown_words(english):

@@ -54,6 +54,8 @@ class Texts:
     english_help: str
     translated_by: Mapping[str, str]
     unknown_words: str
+    suggestion: str
+    not_drawn: str
     nothing_understood: str
     english_kept: str
     translate_again: str
@@ -148,6 +150,8 @@ JAPANESE = Texts(
         "edited": "手直しした英語",
     },
     unknown_words="わからなかった言葉：{}。別の言い方にするか、英語の欄を直してください。",
+    suggestion="「{}」は、もしかして「{}」ですか？",
+    not_drawn="このモデルが描き分けられない言葉：{}。その部分は絵に出ないか、違って見えます。",
     nothing_understood="描けるものが見つかりませんでした。別の言葉にするか、英語の欄に書いてください。",
     english_kept="日本語が変わりましたが、手直しした英語はそのままです。",
     translate_again="訳し直す",
@@ -323,6 +327,8 @@ ENGLISH = Texts(
         "edited": "your English",
     },
     unknown_words="Not understood: {}. Say it another way, or write the English yourself.",
+    suggestion='Instead of "{}", did you mean "{}"?',
+    not_drawn="More than this model can draw: {}. It will be missing or look different.",
     nothing_understood="Nothing that can be drawn was found. Use other words, or write the English yourself.",
     english_kept="The Japanese has changed; the English that you edited was kept.",
     translate_again="Translate again",

@@ -9,6 +9,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from backend_gpu.errors import ConceptTableError
@@ -89,6 +90,19 @@ def load_vocabulary(concepts: Path = CONCEPTS, grammar: Path = GRAMMAR) -> Vocab
         scenes=tuple(entry["english"] for entry in forms["scene"]),
         styles=tuple(entry["english"] for entry in forms["style"]),
     )
+
+
+def with_article(phrase: str) -> str:
+    """Put "a" or "an" before a phrase, by the grammar's rule."""
+    vowels, a_exceptions, an_exceptions = _article_rule()
+    takes_an = phrase.startswith(vowels) and not phrase.startswith(a_exceptions)
+    return f"{'an' if takes_an or phrase.startswith(an_exceptions) else 'a'} {phrase}"
+
+
+@lru_cache
+def _article_rule() -> tuple[tuple[str, ...], ...]:
+    rule = tomllib.loads(GRAMMAR.read_text(encoding="utf-8"))["article"]
+    return tuple(rule["an_before"]), tuple(rule["a_exceptions"]), tuple(rule["an_exceptions"])
 
 
 def _concept(row: dict[str, str], colours: Mapping[str, object], place: str, folder: Path) -> Concept:

@@ -1,6 +1,7 @@
 """From the language the user types to the English the picture models read: one protocol, one module per translator."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 
@@ -9,13 +10,16 @@ class Translation:
     """What became of one text.
 
     `unknown_words` are the pieces of the source that `english` does not express, in the order of the source.
-    `english` is empty when nothing was understood.
+    `not_drawn` are the pieces that `english` expresses but the mini model can't draw; `suggestions` has the known words
+    that unknown ones were probably meant to be. `english` is empty when nothing was understood.
     """
 
     source: str
     english: str
     translator: str
     unknown_words: tuple[str, ...] = ()
+    not_drawn: tuple[str, ...] = ()
+    suggestions: Mapping[str, str] = field(default_factory=dict)
 
 
 class Translator(Protocol):

@@ -2,12 +2,13 @@
 
 import csv
 import tomllib
-import unicodedata
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
 from pathlib import Path
 from typing import Any, Self
+
+from frontend_streamlit.translation.characters import fold_kana, normalise, script_of, vowel_of
 
 
 class Kind(Enum):
@@ -32,7 +33,7 @@ class Kind(Enum):
     UNKNOWN = auto()
 
 
-_EMOJI_LOOKS = dict.fromkeys([0xFE0E, 0xFE0F, *range(0x1F3FB, 0x1F400)])
+_DRAWN = frozenset({Kind.NOUN, Kind.COLOUR, Kind.SCENE, Kind.STYLE})
 _SPELLED_ONE_WAY = frozenset({Kind.PARTICLE, Kind.PREFIX, Kind.NOUN_SUFFIX, Kind.POSITION})
 
 
@@ -45,17 +46,65 @@ class Meaning:
 
 
 @dataclass(frozen=True)
+class ArticleRule:
+    """Which words take "an": by their first letter, or against it."""
+
+    an_before: tuple[str, ...]
+    a_exceptions: tuple[str, ...]
+    an_exceptions: tuple[str, ...]
+
+    def apply(self, phrase: str) -> str:
+        """The phrase with its article."""
+        takes_an = phrase.startswith(self.an_before) and not phrase.startswith(self.a_exceptions)
+        return f"{'an' if takes_an or phrase.startswith(self.an_exceptions) else 'a'} {phrase}"
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a word is if any of some pieces of text stands in the same sentence; without a meaning it is unknown."""
+
+    beside: tuple[str, ...]
+    meaning: Meaning
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one picture of the model can hold; each number is a most."""
+
+    things: int
+    things_beside_a_number: int
+    things_beside_a_tint: int
+    number_in_a_tint: int
+    grounds: int
+    styles: int
+
+
+@dataclass(frozen=True)
 class Lexicon:
     """Every word the translator knows; `words` and `folded_words` hold a word's readings, the likeliest first."""
 
     words: dict[str, tuple[Meaning, ...]]
     folded_words: dict[str, tuple[Meaning, ...]]  # hiragana for katakana, where that is unambiguous
     longest: int
+    beginnings: frozenset[str]  # of the folded words, of every length
     plurals: dict[str, str]
     digits: dict[str, int]  # kanji numerals
     number_words: tuple[str, ...]
-    a_before: frozenset[str]
+    articles: ArticleRule
+    limits: Limits
+    largest_number: int  # of alike things that the model draws
+    tintable: frozenset[str]  # English names of what it draws in any colour
+    own_colours: dict[str, str]  # of the concepts that have one
+    finer_colours: frozenset[str]  # Japanese names of those that it draws as the nearest one that it has
+    spelling_of: dict[str, str]  # Japanese names of what can be drawn, by their folded spelling
+    look_alikes: frozenset[str]  # folded words that only look as if a known one had been misspelled
+    readings: dict[str, tuple[Reading, ...]]
+    drawn_by_scene: dict[str, tuple[str, ...]]  # what a scene shows besides the things asked for
+    empty_scene: dict[str, str]  # the background that stands for a scene in which that is not to be
     counters: tuple[str, ...]
+    modifiers: frozenset[str]
+    heads: frozenset[str]
+    resuming: tuple[str, ...]
     derived_by: tuple[str, ...]
     particles: tuple[str, ...]
     copulas: tuple[str, ...]
@@ -80,11 +129,25 @@ class Lexicon:
             words=words,
             folded_words=_fold_words(words),
             longest=max(map(len, words)),
+            beginnings=frozenset(fold_kana(word[:length]) for word in words for length in range(1, len(word))),
             plurals={row["english"]: row["plural"] for row in concepts},
             digits=_digits(grammar),
             number_words=tuple(own["number_words"]),
-            a_before=frozenset(own["a_before"]),
+            articles=ArticleRule(**{name: tuple(beginnings) for name, beginnings in grammar["article"].items()}),
+            limits=Limits(**grammar["limits"]),
+            largest_number=max(row["number"] for row in grammar["count"]),
+            tintable=frozenset(row["english"] for row in concepts if row["tint"] == "yes"),
+            own_colours={row["english"]: row["colour"] for row in concepts if row["colour"]},
+            finer_colours=_folded(word for row in grammar["colour"] for word in row.get("nearest", [])),
             counters=_longest_first(own["counters"]),
+            spelling_of=_spellings(words),
+            look_alikes=_folded(own["look_alikes"]),
+            readings=_readings(own["reading"], words),
+            drawn_by_scene={row["english"]: tuple(row.get("draws", [])) for row in grammar["scene"]},
+            empty_scene={row["english"]: row["empty"] for row in grammar["scene"] if "empty" in row},
+            modifiers=_folded(own["modifiers"]),
+            heads=_folded(own["heads"]),
+            resuming=_longest_first(own["resuming"]),
             derived_by=_longest_first(own["derived_by"]),
             particles=_longest_first(own["particles"]),
             copulas=_longest_first(own["copulas"]),
@@ -95,33 +158,13 @@ class Lexicon:
         key = surface.lower()
         return self.words.get(key) or self.folded_words.get(fold_kana(key), ())
 
+    def is_modifier(self, surface: str) -> bool:
+        """Whether the word in front of another says of which kind that is: 抹茶アイス."""
+        return fold_kana(surface) in self.modifiers
 
-def normalise(text: str) -> str:
-    """NFKC without the marks that only choose how an emoji looks: text or colour, tone of the skin."""
-    return unicodedata.normalize("NFKC", text).translate(_EMOJI_LOOKS)
-
-
-def fold_kana(text: str) -> str:
-    """Katakana as hiragana, character by character."""
-    return "".join(chr(ord(char) - 0x60) if "ァ" <= char <= "ヶ" else char for char in text)
-
-
-def script_of(char: str) -> str:
-    """One of kanji, hiragana, katakana, latin, digit, space, break, symbol."""
-    if "ぁ" <= char <= "ゟ":
-        return "hiragana"
-    if "ァ" <= char <= "ヿ" and char != "・":
-        return "katakana"
-    if "一" <= char <= "鿿" or "㐀" <= char <= "䶿" or char in "々〇":
-        return "kanji"
-    category = unicodedata.category(char)
-    if category == "Nd":
-        return "digit"
-    if category[0] in "LM" and category != "Me":
-        return "latin"
-    if category[0] == "Z":
-        return "space" if char not in "\u2028\u2029" else "break"
-    return "break" if category[0] in "PC" and char != "\u200d" else "symbol"
+    def is_head(self, surface: str) -> bool:
+        """Whether a run of katakana that ends in this word is a kind of it: フンボルトペンギン."""
+        return fold_kana(surface) in self.heads
 
 
 def japanese_names(row: dict[str, str]) -> list[str]:
@@ -140,8 +183,14 @@ def _grammar_words(grammar: dict[str, Any]) -> Iterator[tuple[str, Meaning]]:
     own = grammar["translator"]
     for section, kind in (("colour", Kind.COLOUR), ("position", Kind.POSITION), ("scene", Kind.SCENE)):
         for row in grammar[section]:
-            for word in row["japanese"]:
+            for word in (*row["japanese"], *row.get("nearest", [])):
                 yield word, Meaning(kind, row["english"])
+                if kind is Kind.COLOUR and word.endswith("色"):
+                    yield f"{word[:-1]}いろ", Meaning(kind, row["english"])
+    for row in grammar["position"]:
+        for word in row["japanese"]:
+            for pronoun in own["resuming"]:
+                yield pronoun + word, Meaning(Kind.POSITION, row["english"])
     for section, kind in (("colour", Kind.COLOUR), ("scene", Kind.SCENE), ("style", Kind.STYLE)):
         for row in grammar[section]:
             yield row["english"], Meaning(kind, row["english"])
@@ -172,7 +221,39 @@ def _fold_words(words: dict[str, tuple[Meaning, ...]]) -> dict[str, tuple[Meanin
     for word, meanings in words.items():
         if meanings[0].kind not in _SPELLED_ONE_WAY:
             folded.setdefault(fold_kana(word), set()).add(meanings)
+            if "ー" in word and len(word) > 2 and meanings[0].kind is Kind.NOUN:
+                folded.setdefault(_spell_out_vowels(fold_kana(word)), set()).add(meanings)
     return {word: next(iter(found)) for word, found in folded.items() if len(found) == 1}
+
+
+def _spellings(words: dict[str, tuple[Meaning, ...]]) -> dict[str, str]:
+    return {
+        fold_kana(word): word
+        for word, meanings in words.items()
+        if meanings[0].kind in _DRAWN and not any(script_of(char) in ("latin", "symbol") for char in word)
+    }
+
+
+def _readings(rows: Iterable[dict[str, Any]], words: dict[str, tuple[Meaning, ...]]) -> dict[str, tuple[Reading, ...]]:
+    readings: dict[str, tuple[Reading, ...]] = {}
+    for row in rows:
+        meaning = words[row["means"]][0] if "means" in row else Meaning(Kind.UNKNOWN)
+        for word in row["words"]:
+            key = fold_kana(normalise(word))
+            readings[key] = (*readings.get(key, ()), Reading(tuple(map(normalise, row["beside"])), meaning))
+    return readings
+
+
+def _folded(words: Iterable[str]) -> frozenset[str]:
+    return frozenset(fold_kana(normalise(word)) for word in words)
+
+
+def _spell_out_vowels(word: str) -> str:
+    """As children spell it: けえき."""
+    spelled = ""
+    for char in word:
+        spelled += (vowel_of(spelled[-1:]) if spelled and char == "ー" else char) or "ー"
+    return spelled
 
 
 def _digits(grammar: dict[str, Any]) -> dict[str, int]:

@@ -11,7 +11,10 @@ _LINKS = ("の", "な", "と", "や", "も")
 
 
 def join_negated(tokens: Iterable[Token]) -> list[Token]:
-    """The same tokens, but a negation and the phrase that it negates are one unknown word."""
+    """The same tokens, but a negation and the phrase that it negates are one unknown word.
+
+    Its values are the English of the nouns in it.
+    """
     joined: list[Token] = []
     for token in tokens:
         if _negates(token, joined):
@@ -19,7 +22,8 @@ def join_negated(tokens: Iterable[Token]) -> list[Token]:
             del joined[len(joined) - len(negated) :]
             phrase = [*negated, token]
             surface = "".join(part.surface for part in phrase)
-            token = Token(surface, phrase[0].start, (Meaning(Kind.UNKNOWN),))
+            nouns = tuple(Meaning(Kind.UNKNOWN, part.value) for part in negated if part.kind is Kind.NOUN)
+            token = Token(surface, phrase[0].start, nouns or (Meaning(Kind.UNKNOWN),))
         joined.append(token)
     return joined
 

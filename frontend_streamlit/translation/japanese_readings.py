@@ -2,18 +2,22 @@
 
 from collections.abc import Iterator
 
-from frontend_streamlit.translation.japanese_lexicon import Kind, script_of
+from frontend_streamlit.translation.characters import fold_kana, script_of
+from frontend_streamlit.translation.japanese_lexicon import Kind, Lexicon
 from frontend_streamlit.translation.japanese_segments import Token
 
 
-def settle_readings(tokens: list[Token]) -> Iterator[Token]:
+def settle_readings(tokens: list[Token], lexicon: Lexicon) -> Iterator[Token]:
     """The same tokens, those with several readings reduced to the one that their neighbours suggest."""
+    tokens = [_by_evidence(token, tokens, lexicon) for token in tokens]
     named = {token.value for token in tokens if token.kind is Kind.NOUN and not is_symbol(token)}
     for place, token in enumerate(tokens):
         kinds = {meaning.kind for meaning in token.meanings}
         if Kind.NOUN not in kinds:
             yield token
-        elif Kind.COLOUR in kinds and _is_attribute(tokens[place + 1 : place + 4]):
+        elif lexicon.is_modifier(token.surface) and _is_joined_to_noun(tokens[place : place + 2]):
+            yield token.meant_as(Kind.UNKNOWN)
+        elif Kind.COLOUR in kinds and (_is_attribute(tokens[place + 1 : place + 4]) or _is_ground(tokens[:place])):
             yield token.meant_as(Kind.COLOUR)
         elif Kind.FILLER in kinds and place and tokens[place - 1].kind is Kind.NOUN:
             yield token.meant_as(Kind.FILLER)  # 猫あり; ありと猫: an ant
@@ -23,12 +27,38 @@ def settle_readings(tokens: list[Token]) -> Iterator[Token]:
             yield token.meant_as(Kind.NOUN)
 
 
+def _by_evidence(token: Token, tokens: list[Token], lexicon: Lexicon) -> Token:
+    """バタフライ beside 泳ぐ is no butterfly."""
+    readings = lexicon.readings.get(fold_kana(token.surface), ())
+    if readings:
+        text = "".join(other.surface for other in tokens)
+        for reading in readings:
+            if any(piece in text for piece in reading.beside):
+                return Token(token.surface, token.start, (reading.meaning,))
+    return token
+
+
 def _is_attribute(following: list[Token]) -> bool:
     """オレンジの風船, オレンジ背景: a colour; オレンジとりんご, オレンジの絵: the fruit."""
     kinds = [token.kind for token in following if token.kind is not Kind.SPACE]
     if following and following[0].surface in ("の", "な"):
         return kinds[1:2] in ([Kind.NOUN], [Kind.BACKGROUND], [Kind.COLOUR], [Kind.PREFIX])
+    if following and following[0].surface == "を":
+        return kinds[1:2] == [Kind.BACKGROUND]
     return kinds[:1] in ([Kind.NOUN], [Kind.BACKGROUND], [Kind.PREFIX])
+
+
+def _is_joined_to_noun(tokens: list[Token]) -> bool:
+    """抹茶アイス: an ice cream, and no cup of tea."""
+    return len(tokens) > 1 and tokens[1].kind is Kind.NOUN and not is_symbol(tokens[1])
+
+
+def _is_ground(before: list[Token]) -> bool:
+    """背景はオレンジ, 背景:オレンジ."""
+    kinds = [token.kind for token in before[-4:] if token.kind not in (Kind.SPACE, Kind.PARTICLE)]
+    if kinds[-1:] == [Kind.BREAK]:
+        return before[-1].surface == ":" and kinds[-2:-1] == [Kind.BACKGROUND]
+    return kinds[-1:] == [Kind.BACKGROUND] and before[-1].surface not in ("に", "で")
 
 
 def is_symbol(token: Token) -> bool:
@@ -39,6 +69,8 @@ def is_symbol(token: Token) -> bool:
 def _only_decorates(tokens: list[Token], place: int, named: set[str]) -> bool:
     """りんご🍎, 猫3匹🐱 and 描いて❤: a symbol that follows words without a particle, and names nothing new."""
     token = tokens[place]
+    while place and tokens[place - 1].surface == token.surface:  # ⭐⭐⭐ are all alike
+        place -= 1
     before = next(
         (other for other in reversed(tokens[max(place - 3, 0) : place]) if other.kind is not Kind.SPACE), None
     )

@@ -5,7 +5,7 @@ Every step either gives a word a role or reports it as unknown; none is dropped.
 
 from dataclasses import dataclass, field
 
-from frontend_streamlit.translation.japanese_lexicon import Kind
+from frontend_streamlit.translation.japanese_lexicon import Kind, Lexicon
 from frontend_streamlit.translation.japanese_negations import join_negated
 from frontend_streamlit.translation.japanese_readings import is_symbol, settle_readings
 from frontend_streamlit.translation.japanese_segments import Token
@@ -18,15 +18,20 @@ _OPPOSITE = {"to the left of": "to the right of", "above": "below"}
 _OPPOSITE |= {b: a for a, b in _OPPOSITE.items()}
 
 
+Span = tuple[int, int]  # of the text: from, to
+
+
 @dataclass
 class Thing:
     """Something to draw; `place` is where the word stands in the row of words."""
 
     noun: str
     place: int
+    span: Span
     colour: str = ""
+    colour_span: Span = (0, 0)
     number: int = 1
-    has_number: bool = False
+    number_span: Span | None = None
 
 
 @dataclass(frozen=True)
@@ -45,19 +50,21 @@ class Scene:
     things: list[Thing] = field(default_factory=list)
     relations: list[Relation] = field(default_factory=list)
     background: str = ""
-    settings: list[str] = field(default_factory=list)
-    styles: list[str] = field(default_factory=list)
-    unknown_spans: list[tuple[int, int]] = field(default_factory=list)
+    background_span: Span = (0, 0)
+    settings: dict[str, Span] = field(default_factory=dict)
+    styles: dict[str, Span] = field(default_factory=dict)
+    unknown_spans: list[Span] = field(default_factory=list)
 
 
-def read_scene(tokens: list[Token]) -> Scene:
+def read_scene(tokens: list[Token], lexicon: Lexicon) -> Scene:
     """The scene that the tokens of one text describe."""
-    return _Reader(tokens).read()
+    return _Reader(tokens, lexicon).read()
 
 
 class _Reader:
-    def __init__(self, tokens: list[Token]) -> None:
-        self.words = [word for word in settle_readings(join_negated(tokens)) if word.kind not in _SILENT]
+    def __init__(self, tokens: list[Token], lexicon: Lexicon) -> None:
+        self.words = [word for word in settle_readings(join_negated(tokens), lexicon) if word.kind not in _SILENT]
+        self.lexicon = lexicon
         self.scene = Scene()
         self.things: dict[int, Thing] = {}  # by the place of every mention
         for place in self.places_of(Kind.NOUN):
@@ -75,13 +82,27 @@ class _Reader:
             self.read_number(place)
         self.read_positions()
         for word in self.words:
-            if word.kind is Kind.SCENE and word.value not in self.scene.settings:
-                self.scene.settings.append(word.value)
-            elif word.kind is Kind.STYLE and word.value not in self.scene.styles:
-                self.scene.styles.append(word.value)
+            if word.kind is Kind.SCENE:
+                self.read_setting(word)
+            elif word.kind is Kind.STYLE:
+                self.scene.styles.setdefault(word.value, word.span)
             elif word.kind in _UNKNOWN:
-                self.scene.unknown_spans.append((word.start, word.end))
+                self.scene.unknown_spans.append(word.span)
         return self.scene
+
+    def read_setting(self, word: Token) -> None:
+        """Note a scene; one that would show what the sentence negates (雲のない青空) is only a background."""
+        shown = self.lexicon.drawn_by_scene.get(word.value, ())
+        if not any(meaning.value in shown for other in self.words for meaning in other.meanings if self.negates(other)):
+            self.scene.settings.setdefault(word.value, word.span)
+        elif self.scene.background:
+            self.scene.unknown_spans.append(word.span)
+        else:
+            self.scene.background, self.scene.background_span = self.lexicon.empty_scene[word.value], word.span
+
+    @staticmethod
+    def negates(word: Token) -> bool:
+        return word.kind is Kind.UNKNOWN and bool(word.value)
 
     # Looking around; places outside the sentence hold nothing
 
@@ -112,15 +133,18 @@ class _Reader:
         word = self.words[place]
         if place - 1 in self.things and is_symbol(word) and self.words[place - 1].surface == word.surface:
             thing = self.things[place - 1]
-            thing.number, thing.has_number = thing.number + 1, True
+            thing.number, thing.number_span = thing.number + 1, word.span
         else:
-            thing = self.mentioned_again(place) or Thing(word.value, place)
+            thing = self.mentioned_again(place) or Thing(word.value, place, word.span)
         self.things[place] = thing
 
     def mentioned_again(self, place: int) -> Thing | None:
         """The earlier thing that a clause takes up (猫は...) or that makes the noise of its own name (犬がわんわん)."""
         is_topic = self.ends_clause(place - 1) and self.is_particle(place + 1, "は")
         is_noise = self.is_particle(place - 1, "が") and not self.is_particle(place + 1)
+        owner = self.things.get(place - 2) if self.is_particle(place - 1, "の") else None
+        if owner is not None and owner.noun == self.words[place].value:
+            return owner  # 七夕の短冊
         if not is_topic and not is_noise:
             return None
         return next((thing for thing in self.things.values() if thing.noun == self.words[place].value), None)
@@ -145,7 +169,7 @@ class _Reader:
         if self.scene.background:
             self.report(min(place, colour), max(place, colour))
         else:
-            self.scene.background = self.words[colour].value
+            self.scene.background, self.scene.background_span = self.words[colour].value, self.words[colour].span
         self.used.add(colour)
 
     def colours_a_noun(self, background: int, colour: int) -> bool:
@@ -169,7 +193,10 @@ class _Reader:
         elif self.things[target].colour:
             self.report(place)
         else:
-            self.things[target].colour = self.words[place].value
+            self.things[target].colour, self.things[target].colour_span = (
+                self.words[place].value,
+                self.words[place].span,
+            )
 
     def coloured_ahead(self, place: int) -> int | None:
         """The noun after a colour; an unknown word with a particle behind it counts as one (赤い屋根の)."""
@@ -209,19 +236,27 @@ class _Reader:
         ahead = next(iter(self.things_in_clause(place)), None)
         earlier = [p for p in self.things if p < place]
         order = [behind if behind in self.things else None, ahead, *reversed(earlier)]
-        if self.is_particle(place + 1, "の") and ahead is not None:
-            order.insert(0, ahead)
-        target = next((self.things[p] for p in order if p is not None and not self.things[p].has_number), None)
-        if target is None:
+        begins_clause = self.kind(place - 1) in (None, Kind.BREAK)
+        if ahead is not None and (self.is_particle(place + 1, "の") or (begins_clause and ahead == place + 1)):
+            order.insert(0, ahead)  # 犬、二匹の猫; 犬、3×猫
+        free = [self.things[p] for p in order if p is not None and self.things[p].number_span is None]
+        targets = free[:1]
+        if self.words[place].surface.endswith("ずつ"):  # 犬と猫を二匹ずつ
+            begin = max((p for p in self.places_of(Kind.BREAK) if p < place), default=0)
+            targets = [thing for thing in free if begin <= thing.place < place] or targets
+        for thing in targets:
+            thing.number, thing.number_span = int(self.words[place].value), self.words[place].span
+        if not targets:
             self.report(place)
-        else:
-            target.number, target.has_number = int(self.words[place].value), True
 
     # Positions: 家の左に犬, 犬が家の左に, 犬の右側の猫; 左に犬、右に猫
 
     def read_positions(self) -> None:
         sides: dict[int, int] = {}  # a thing's place -> the place of its side in the picture
         for place in self.places_of(Kind.POSITION):
+            if self.words[place].surface.startswith(self.lexicon.resuming):
+                self.relate_to_last(place)
+                continue
             if not self.is_particle(place - 1, "の"):
                 subject = self.thing_on_side(place)
                 if subject is None or subject in sides:
@@ -236,6 +271,15 @@ class _Reader:
             else:
                 self.relate(subject, place, reference)
         self.pair_sides(sides)
+
+    def relate_to_last(self, place: int) -> None:
+        """家があって、その左に木: the next thing lies on that side of the last one."""
+        reference = max((p for p in self.things if p < place), default=None)
+        subject = min((p for p in self.things if p > place), default=None)
+        if reference is None or subject is None:
+            self.report(place)
+        else:
+            self.relate(subject, place, reference)
 
     def relate(self, subject: int, position: int, reference: int) -> None:
         """Note a relation; English can say one about each thing."""

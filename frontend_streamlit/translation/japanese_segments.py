@@ -1,24 +1,40 @@
 """Cut a Japanese sentence into known words by longest match; what is left between them is unknown words.
 
 Japanese has no spaces, so a name may turn up inside another word. These rules keep such hits out:
-- no match begins or ends inside a run of katakana, Latin letters or digits (テーブル holds no ベル);
+- no match begins or ends inside a run of katakana, Latin letters or digits (テーブル holds no ベル), except where
+  a compound has its seam (クロネコ);
 - a word in hiragana neither follows the stem of an unknown word (食べる) nor breaks off inside one (いかにも);
 - a lone kanji is a word only if it does not touch another noun or an unknown kanji (日本, 木星, 月曜日).
 """
 
 import re
+import string
 from dataclasses import dataclass
 
-from frontend_streamlit.translation.japanese_lexicon import Kind, Lexicon, Meaning, script_of
+from frontend_streamlit.translation.characters import JOINER, scripts_of
+from frontend_streamlit.translation.japanese_lexicon import Kind, Lexicon, Meaning
+from frontend_streamlit.translation.japanese_numbers import (
+    EACH,
+    MAX_DIGITS,
+    MAX_DIGITS_WITHOUT_COUNTER,
+    NUMBERS_ON,
+    NUMERAL,
+    SPACES,
+    TIMES_BEFORE_NOUN,
+    value_of,
+)
+from frontend_streamlit.translation.japanese_suggestions import mend_romaji
 
-_NUMERAL = re.compile(r"[0-9]+|[一二三四五六七八九十百]+")
-_TENS = {"十": 10, "百": 100}
+_KATAKANA = re.compile(r"[ァ-ヺー]{4,}")
+_LETTER_IN_KANA = re.compile(r"[ぁ-ゖァ-ヺー]+(?P<letters>(?!w|x)[a-z]{1,2})[ぁ-ゖァ-ヺー]+")
 # An unknown adjective, verb or noun with its particle ends in one of these when a name follows it.
 _ENDINGS_BEFORE_A_NAME = frozenset("るうくすむぶぐいなただのがはにでとも")
+_UNCUT = ("katakana", "latin", "letter", "digit")  # scripts in which no word begins or ends inside a run
+_SHORTEST_SURE_WORD = 4
 _MAX_LOOKAHEAD = 3  # words; how far a decision may depend on what follows
 _CONTENT = frozenset({Kind.NOUN, Kind.SCENE, Kind.COLOUR, Kind.NUMBER})
+_PAUSES = "、。,.!?…・:;\n\r\v\f\x85\u2028\u2029"
 _SPLITTING_PARTICLES = frozenset("がはをにでとのも")
-_JOINER = "\u200d"  # makes one picture of several emoji
 
 
 @dataclass(frozen=True)
@@ -41,6 +57,10 @@ class Token:
     def end(self) -> int:
         return self.start + len(self.surface)
 
+    @property
+    def span(self) -> tuple[int, int]:
+        return self.start, self.end
+
     def meant_as(self, kind: Kind) -> "Token":
         """The same token with another of its readings as the only one."""
         return Token(self.surface, self.start, tuple(m for m in self.meanings if m.kind is kind) or (Meaning(kind),))
@@ -56,13 +76,20 @@ class _Segmenter:
         self.text = text
         self.lexicon = lexicon
         self.lookahead = 0
-        self.scripts = [script_of(char) for char in text]
-        for i in range(1, len(text)):  # the long-vowel mark belongs to what it lengthens
-            if text[i] == "ー" and self.scripts[i - 1] == "hiragana":
-                self.scripts[i] = "hiragana"
+        self.scripts = scripts_of(text)
+        self.seams: dict[
+            int, int
+        ] = {}  # where the last part of a katakana compound begins -> where its first part does
+        for run in _KATAKANA.finditer(text):
+            self.find_seam(run.start(), run.end())
+        self.typos: dict[int, int] = {}  # where words with a letter of the keyboard in them begin -> where they end
+        for run in _LETTER_IN_KANA.finditer(text):
+            start, end = self.find_typo(run)
+            self.typos[start] = end
 
     def run(self) -> list[Token]:
         tokens: list[Token] = []
+        self.ends_of_nouns: set[int] = set()
         i = 0
         while i < len(self.text):
             token = self.match(i, last=_last_word(tokens), unknown_start=i)
@@ -71,7 +98,33 @@ class _Segmenter:
             else:
                 tokens.extend(self.unknown_words(i))
             i = tokens[-1].end
+            if tokens[-1].kind is Kind.NOUN:
+                self.ends_of_nouns.add(i)
         return tokens
+
+    def find_seam(self, start: int, end: int) -> None:
+        """Cut an unknown run of katakana before the longest name that it is a kind of."""
+        if self.lexicon.look_up(self.text[start:end]):
+            return
+        for seam in range(start + 2, end - 1):
+            first, last = self.text[start:seam], self.text[seam:end]
+            if not self.is_kind(last, Kind.NOUN):
+                continue
+            is_modifier = len(first) > 2 and self.lexicon.is_modifier(first)  # トラベル is no ベル
+            if is_modifier or self.is_kind(first, Kind.COLOUR) or self.lexicon.is_head(last):
+                self.seams[seam] = start
+                return
+
+    def find_typo(self, run: re.Match[str]) -> tuple[int, int]:
+        """The longest known word that some letters among kana spoil; the whole run if there is none."""
+        for start in range(run.start(), run.start("letters")):
+            for end in range(run.end(), run.end("letters"), -1):
+                if self.is_kind(mend_romaji(self.text[start:end]), Kind.NOUN):
+                    return start, end
+        return run.start(), run.end() - self.length_of_tail(run.start(), run.end(), True)
+
+    def is_kind(self, surface: str, kind: Kind) -> bool:
+        return any(meaning.kind is kind for meaning in self.lexicon.look_up(surface))
 
     def match(self, i: int, *, last: Token | None, unknown_start: int) -> Token | None:
         """The longest token that may start at i.
@@ -80,9 +133,12 @@ class _Segmenter:
             last: the word before, spaces aside, if the sentence has not broken since.
             unknown_start: where the run of unmatched characters right before i began; i if there is none.
         """
-        number = self.match_number(i, unknown_start)
+        if i in self.typos:
+            return _unknown(self.text[i : self.typos[i]], i)
+        number = self.match_number(i, last, unknown_start)
         shortest = len(number.surface) if number else 0
-        for j in range(min(i + self.lexicon.longest, len(self.text)), i + shortest, -1):
+        furthest = min(start for start in (*self.typos, len(self.text)) if start >= i)
+        for j in range(min(i + self.lexicon.longest, furthest), i + shortest, -1):
             meanings = tuple(
                 meaning
                 for meaning in self.lexicon.look_up(self.text[i:j])
@@ -97,38 +153,75 @@ class _Segmenter:
             return Token(self.text[i], i, (Meaning(kind),))
         return None
 
-    def match_number(self, i: int, unknown_start: int) -> Token | None:
-        numeral = _NUMERAL.match(self.text, i)
-        if numeral is None:
+    def match_number(self, i: int, last: Token | None, unknown_start: int) -> Token | None:
+        """A number with its counter (2匹, 2,3匹, ×3個), or one right beside a noun (りんご 3, ×3, 3×りんご)."""
+        numeral = NUMERAL.match(self.text, i)
+        if numeral is None or len(numeral["number"]) > MAX_DIGITS:
             return None
-        for counter in self.lexicon.counters:
-            end = numeral.end() + len(counter)
-            if not self.text.startswith(counter, numeral.end()):
-                continue
-            meaning = Meaning(Kind.NUMBER, str(self.number(numeral[0])))
-            if self.may_start(i, end, Kind.NUMBER, None, unknown_start) and self.may_end(i, end, meaning):
-                return Token(self.text[i:end], i, (meaning,))
+        is_behind_noun = self.is_behind_noun(i, last)
+        if numeral["times"] and not is_behind_noun:
+            return None
+        meaning = Meaning(Kind.NUMBER, str(value_of(numeral["number"], self.lexicon.digits)))
+        for end_of_numeral in dict.fromkeys((numeral.end(), numeral.end("number"))):
+            end = self.end_of_counter(end_of_numeral, meaning)
+            is_possible = end and self.may_start(i, end, Kind.NUMBER, None, unknown_start)
+            if is_possible and not (self.length_of_noun(end_of_numeral) > end - end_of_numeral):
+                is_whole_number = "." not in numeral["number"]
+                return Token(self.text[i:end], i, (meaning if is_whole_number else Meaning(Kind.UNKNOWN),))
+        number, end = numeral["number"], numeral.end("number")
+        if not number.isdecimal() or len(number) > MAX_DIGITS_WITHOUT_COUNTER:
+            return None
+        if not self.may_start(i, end, Kind.NUMBER, None, unknown_start):
+            return None
+        is_model_name = self.text[:i].rstrip().endswith(tuple(string.ascii_letters))  # iPhone 15
+        if is_behind_noun and not is_model_name and self.ends_phrase(end):
+            return Token(self.text[i:end], i, (meaning,))
+        times = TIMES_BEFORE_NOUN.match(self.text, end)
+        stretch = end if times is None else times.end()
+        is_part_of_name = i > 0 and self.scripts[i - 1] in _UNCUT  # H2ロケット
+        if not numeral["times"] and not is_part_of_name and self.length_of_noun(stretch) > (1 if stretch == end else 0):
+            return Token(self.text[i:stretch], i, (meaning,))
         return None
 
-    def number(self, numeral: str) -> int:
-        if numeral.isdecimal():
-            return int(numeral)
-        total = digit = 0
-        for char in numeral:
-            if char in _TENS:
-                total += max(digit, 1) * _TENS[char]
-                digit = 0
-            else:
-                digit = self.lexicon.digits[char]
-        return total + digit
+    def is_behind_noun(self, i: int, last: Token | None) -> bool:
+        """りんご 3, but also りんご:3 and りんご(3)."""
+        if last is not None and last.kind in (Kind.NOUN, Kind.NOUN_SUFFIX):
+            return True
+        before = self.text[:i].rstrip()
+        return before.endswith((":", "(", "=")) and len(before[:-1].rstrip()) in self.ends_of_nouns
+
+    def end_of_counter(self, end: int, meaning: Meaning) -> int:
+        """Where the counter of a number ends, which may stand behind a space; 0 if there is none."""
+        spaces = SPACES.match(self.text, end)
+        for start in dict.fromkeys((end, spaces.end() if spaces else end)):
+            for counter in self.lexicon.counters:
+                stop = start + len(counter)
+                if self.text.startswith(counter, start) and self.may_end(end - 1, stop, meaning):
+                    return stop + len(EACH) * self.text.startswith(EACH, stop)
+        return 0
+
+    def length_of_noun(self, i: int) -> int:
+        """How long the noun is that begins at i, behind spaces."""
+        spaces = SPACES.match(self.text, i)
+        start = spaces.end() if spaces else i
+        noun = self.match_after(max(start - 1, 0), start, Meaning(Kind.SPACE))
+        is_noun = noun is not None and any(meaning.kind is Kind.NOUN for meaning in noun.meanings)
+        return len(noun.surface) + (start > i) if noun is not None and is_noun else 0
+
+    def ends_phrase(self, i: int) -> bool:
+        """Whether a phrase may end at i: nothing follows, a space, a break, a sign or a particle."""
+        if i == len(self.text) or self.scripts[i] in ("space", "break", "symbol"):
+            return NUMBERS_ON.match(self.text, i) is None
+        following = self.match_after(i - 1, i, Meaning(Kind.NUMBER))
+        return following is not None and following.kind in (Kind.PARTICLE, Kind.FILLER)
 
     def may_start(self, i: int, j: int, kind: Kind, last: Token | None, unknown_start: int) -> bool:
         script = self.scripts[i]
         is_after_unknown = unknown_start < i
         before = self.scripts[i - 1] if i > 0 else "space"
-        if script == before and script in ("katakana", "latin", "digit"):
+        if script == before and script in _UNCUT and i not in self.seams:
             return False
-        if i > 0 and self.text[i - 1] == _JOINER:
+        if i > 0 and self.text[i - 1] == JOINER:
             return False
         if kind in _CONTENT and self.is_hiragana(i, j) and self.text.endswith(self.text[i:j], 0, i):
             return False  # ばらばら holds no ばら
@@ -136,6 +229,9 @@ class _Segmenter:
             return not is_after_unknown and self.may_be_particle(i, j, last)
         if kind is Kind.NOUN_SUFFIX:
             return not is_after_unknown and last is not None and last.kind is Kind.NOUN and last.end == i
+        is_resumed = self.text.startswith(self.lexicon.resuming, i)  # その左
+        if kind is Kind.POSITION and is_resumed:
+            return True
         if kind is Kind.POSITION and is_after_unknown and self.text[i - 1] != "の":
             return False
         if kind is Kind.POSITION and self.is_hiragana(i, j):
@@ -144,9 +240,11 @@ class _Segmenter:
             return True
         if script == "hiragana" and before == "hiragana":
             is_clear = self.text[i - 1] in _ENDINGS_BEFORE_A_NAME or not self.is_hiragana(i, j)
+            if kind is Kind.NOT_A_NAME and j - i >= _SHORTEST_SURE_WORD:
+                return True  # おおきいきとちいさいいえ holds no さい
             return kind in _CONTENT and j - i > 1 and i - unknown_start > 1 and is_clear
-        if script == "hiragana":
-            return before != "kanji"
+        if script == "hiragana":  # お月見うさぎ
+            return before != "kanji" or (kind is Kind.NOUN and self.lexicon.is_head(self.text[i:j]))
         if script == "kanji" and before == "digit":
             return False
         if script == "kanji" and before == "kanji":
@@ -154,7 +252,10 @@ class _Segmenter:
         return True
 
     def may_be_particle(self, i: int, j: int, last: Token | None) -> bool:
-        if last is None or last.kind is Kind.PARTICLE:
+        if last is None:  # 50%の猫
+            is_behind_sign = i > 0 and self.scripts[i - 1] == "break" and self.text[i - 1] not in _PAUSES
+            return is_behind_sign and j < len(self.text) and self.scripts[j] != "hiragana"
+        if last.kind is Kind.PARTICLE:
             return False
         return last.end == i or j == len(self.text) or self.scripts[j] != "hiragana"
 
@@ -174,7 +275,9 @@ class _Segmenter:
         if j == len(self.text) or self.lookahead > _MAX_LOOKAHEAD:
             return True
         script, after = self.scripts[j - 1], self.scripts[j]
-        if self.text[j] == _JOINER or (script == after and script in ("katakana", "latin", "digit")):
+        if j in self.seams:
+            return kind is Kind.COLOUR
+        if self.text[j] == JOINER or (script == after and script in _UNCUT):
             return False
         if kind in _CONTENT and self.is_hiragana(i, j) and self.text.startswith(self.text[i:j], j):
             return False
@@ -231,6 +334,8 @@ class _Segmenter:
         while j < len(self.text) and (self.scripts[j] == "symbol") == (self.scripts[i] == "symbol"):
             if self.match(j, last=None, unknown_start=i) is not None or (j - i > 1 and self.may_resume(j)):
                 break
+            if j == i + 4 and self.is_mimetic(i) and self.match(j, last=None, unknown_start=j) is not None:
+                break
             j += 1
         tokens: list[Token] = []
         start = i
@@ -245,6 +350,10 @@ class _Segmenter:
             is_copula = self.text[end:j] in self.lexicon.copulas
             tokens.append(Token(self.text[end:j], end, (Meaning(Kind.FILLER if is_copula else Kind.PARTICLE),)))
         return tokens
+
+    def is_mimetic(self, i: int) -> bool:
+        """きらきらおほしさま."""
+        return self.is_hiragana(i, i + 4) and self.text[i : i + 2] == self.text[i + 2 : i + 4]
 
     def may_resume(self, j: int) -> bool:
         """Whether known words go on at j, behind an unknown one and its particle: 公園でいぬが."""

@@ -1,13 +1,18 @@
 """Japanese to the English of the mini model's captions, without network or model: the vocabulary both share is data."""
 
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 
 from frontend_streamlit.translation import Translation
+from frontend_streamlit.translation.characters import normalise
 from frontend_streamlit.translation.english import is_english
-from frontend_streamlit.translation.japanese_lexicon import Lexicon, normalise
-from frontend_streamlit.translation.japanese_scene import Relation, Scene, Thing, read_scene
+from frontend_streamlit.translation.japanese_lexicon import Lexicon
+from frontend_streamlit.translation.japanese_limits import undrawn_spans
+from frontend_streamlit.translation.japanese_scene import Relation, Scene, Span, Thing, read_scene
 from frontend_streamlit.translation.japanese_segments import segment
+from frontend_streamlit.translation.japanese_spelling import mend_long_vowels
+from frontend_streamlit.translation.japanese_suggestions import suggest
 
 DEFAULT_DATA_DIR = Path(__file__).resolve().parents[2] / "backend_gpu" / "mini"
 
@@ -33,22 +38,30 @@ class OfflineTranslator:
         """Translate one text; one without Japanese but with Latin letters comes back as it is."""
         if is_english(text):
             return Translation(source=text, english=text, translator=self.name)
-        normal = normalise(text)
-        scene = read_scene(segment(normal, self.lexicon))
-        unknown_words = dict.fromkeys(normal[start:end] for start, end in _outermost(scene.unknown_spans))
+        normal = mend_long_vowels(normalise(text), self.lexicon)
+        scene = read_scene(segment(normal, self.lexicon), self.lexicon)
+        unknown_words = _pieces(normal, _outermost(scene.unknown_spans))
+        suggestions = {word: suggest(word, self.lexicon) for word in unknown_words}
         return Translation(
             source=text,
             english=write_caption(scene, self.lexicon),
             translator=self.name,
-            unknown_words=tuple(unknown_words),
+            unknown_words=unknown_words,
+            not_drawn=_pieces(normal, sorted(undrawn_spans(scene, normal, self.lexicon))),
+            suggestions={word: known for word, known in suggestions.items() if known},
         )
+
+
+def _pieces(text: str, spans: Iterable[Span]) -> tuple[str, ...]:
+    """The pieces of a text, each once."""
+    return tuple(dict.fromkeys(text[start:end] for start, end in spans))
 
 
 def write_caption(scene: Scene, lexicon: Lexicon) -> str:
     """The scene in the exact English of the training captions; empty if there is nothing in it."""
     parts = [" and ".join(_things(scene, lexicon))]
     if scene.background:
-        parts.append(f"on {_with_article(scene.background, lexicon)} background")
+        parts.append(f"on {lexicon.articles.apply(scene.background)} background")
     parts.extend(scene.settings)
     caption = " ".join(filter(None, parts))
     return ", ".join(filter(None, [caption, *scene.styles]))
@@ -73,21 +86,16 @@ def _things(scene: Scene, lexicon: Lexicon) -> list[str]:
 def _noun_phrase(thing: Thing, lexicon: Lexicon) -> str:
     noun = thing.noun if thing.number == 1 else lexicon.plurals[thing.noun]
     coloured = f"{thing.colour} {noun}".strip()
-    return _with_article(coloured, lexicon) if thing.number == 1 else f"{_in_words(thing.number, lexicon)} {coloured}"
-
-
-def _with_article(phrase: str, lexicon: Lexicon) -> str:
-    takes_an = phrase[0] in "aeiou" and phrase.split()[0] not in lexicon.a_before
-    return f"{'an' if takes_an else 'a'} {phrase}"
+    return lexicon.articles.apply(coloured) if thing.number == 1 else f"{_in_words(thing.number, lexicon)} {coloured}"
 
 
 def _in_words(number: int, lexicon: Lexicon) -> str:
     return lexicon.number_words[number] if number < len(lexicon.number_words) else str(number)
 
 
-def _outermost(spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
+def _outermost(spans: list[Span]) -> list[Span]:
     """The spans in the order of the text, without those inside another."""
-    outermost: list[tuple[int, int]] = []
+    outermost: list[Span] = []
     for start, end in sorted(spans, key=lambda span: (span[0], -span[1])):
         if not outermost or end > outermost[-1][1]:
             outermost.append((start, end))

@@ -222,6 +222,30 @@ def test_only_unknown_words_are_one_clear_line(tmp_path: Path) -> None:
     assert_refused(run_image(nothing, f"--out={tmp_path / 'a.png'}"), "量子力学")
 
 
+def test_words_that_were_probably_meant_are_told_though_nothing_can_be_drawn(tmp_path: Path) -> None:
+    nothing = APPLE | {"source": "ペンギソ", "english": "", "unknown_words": ["ペンギソ"]}
+    result = run_image(nothing | {"suggestions": {"ペンギソ": "ペンギン"}}, f"--out={tmp_path / 'a.png'}")
+    assert_refused(result, "ペンギン for ペンギソ")
+
+
+def test_what_is_left_out_meant_or_not_drawn_has_a_line_each(tmp_path: Path) -> None:
+    translation = {
+        "source": "赤い自転車とペンギソ",
+        "english": "a red bicycle",
+        "translator": "offline",
+        "unknown_words": ["ペンギソ"],
+        "not_drawn": ["赤い"],
+        "suggestions": {"ペンギソ": "ペンギン"},
+    }
+    result = run_image(translation, f"--out={tmp_path / 'a.png'}")
+    assert result.returncode == 0, result.stderr
+    assert [line for line in result.stderr.splitlines() if "ペンギ" in line or "赤い" in line] == [
+        "not understood and left out: ペンギソ",
+        "perhaps you meant: ペンギン for ペンギソ",
+        "beyond what the model mini can draw: 赤い",
+    ]
+
+
 def test_english_that_the_model_was_not_trained_on_is_told(tmp_path: Path) -> None:
     strange = APPLE | {"source": "a skyscraper", "english": "a skyscraper"}
     assert_refused_last_line(run_image(strange, f"--out={tmp_path / 'a.png'}"), "skyscraper")

@@ -110,9 +110,28 @@ def test_words_that_were_not_understood_are_named(page: Page) -> None:
     assert JAPANESE.unknown_words.format("ヌートリア") in page.words
 
 
+def test_words_that_the_model_cannot_draw_are_named(page: Page) -> None:
+    page.open().write("赤い自転車")
+    assert page.english == "a red bicycle"
+    assert JAPANESE.not_drawn.format("赤い") in page.words
+
+
+def test_what_the_mini_model_cannot_draw_is_not_said_of_another_model(page: Page, backend: FakeBackend) -> None:
+    backend.status |= {"model": "glide", "vocabulary": []}
+    page.open().write("赤い自転車")
+    assert page.english == "a red bicycle"
+    assert JAPANESE.not_drawn.format("赤い") not in page.words
+
+
+def test_the_word_that_was_probably_meant_is_shown(page: Page) -> None:
+    page.open().write("猫とペンギソ")
+    assert JAPANESE.suggestion.format("ペンギソ", "ペンギン") in page.words
+
+
 def test_a_prompt_of_which_nothing_was_understood_says_what_to_do(page: Page, backend: FakeBackend) -> None:
     page.open().write("らりるれろ")
     assert JAPANESE.nothing_understood in page.words
+    assert JAPANESE.unknown_words.format("らりるれろ") in page.words
     page.press("draw")
     assert JAPANESE.nothing_to_draw in page.words
     assert not submitted(backend)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from backend_gpu.errors import ConceptTableError
-from backend_gpu.mini.vocabulary import Concept, Vocabulary
+from backend_gpu.mini.vocabulary import Concept, Vocabulary, with_article
 
 FONT_NAME = "Noto Color Emoji"
 FONT_SIZES = (109, 160, 136, 128, 96, 72)  # of the bitmaps of Noto, Apple and others; 109 is also taken for outlines
@@ -76,11 +76,6 @@ class Scene:
         if self.relation:
             return PAIR_POSITIONS[self.relation]
         return COUNT_POSITIONS.get(len(self.objects), ((0.5, 0.5),))
-
-
-def with_article(noun: str) -> str:
-    """Put a or an before a noun: by its first letter, 'a ufo' and 'a unicorn' aside."""
-    return f"an {noun}" if noun[0] in "aeiou" and not noun.startswith(("ufo", "unicorn")) else f"a {noun}"
 
 
 def is_held_out(scene: Scene) -> bool:

@@ -27,6 +27,15 @@ def test_a_prompt_is_translated_as_the_page_would(
     assert (told["translator"], told["unknown_words"]) == ("offline", ["ヌートリア"])
 
 
+def test_what_cannot_be_drawn_and_what_was_probably_meant_are_told_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert translated(monkeypatch, "赤い自転車とペンギソ") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["not_drawn"] == ["赤い"]
+    assert (told["unknown_words"], told["suggestions"]) == (["ペンギソ"], {"ペンギソ": "ペンギン"})
+
+
 @pytest.mark.parametrize(
     ("setting", "value", "prompt", "code", "told"),
     [

@@ -2,14 +2,17 @@
 
 import csv
 import random
+import re
 import tomllib
+import unicodedata
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from frontend_streamlit.translation import Translation
-from frontend_streamlit.translation.japanese_lexicon import Kind, Lexicon, fold_kana, japanese_names, normalise
+from frontend_streamlit.translation.characters import fold_kana, normalise
+from frontend_streamlit.translation.japanese_lexicon import Kind, Lexicon, japanese_names
 from frontend_streamlit.translation.japanese_scene import read_scene
 from frontend_streamlit.translation.japanese_segments import segment
 from frontend_streamlit.translation.offline import DEFAULT_DATA_DIR, OfflineTranslator
@@ -23,6 +26,7 @@ def _rows(path: Path) -> list[dict[str, str]]:
 CONCEPTS = _rows(DEFAULT_DATA_DIR / "concepts.tsv")
 GRAMMAR = tomllib.loads((DEFAULT_DATA_DIR / "grammar.toml").read_text(encoding="utf-8"))
 SENTENCES = _rows(Path(__file__).with_name("sentences.tsv"))
+TYPED = _rows(Path(__file__).with_name("typed.tsv"))  # with U+0000 for what can't be seen
 TRANSLATOR = OfflineTranslator()
 OPPOSITE = {
     "to the left of": "to the right of",
@@ -50,6 +54,16 @@ def test_a_sentence_becomes_the_expected_caption(row: dict[str, str]) -> None:
     translation = TRANSLATOR.translate(row["japanese"].replace("\\n", "\n"))
     assert translation.english == row["english"]
     assert list(translation.unknown_words) == [word for word in row["unknown words"].split("、") if word]
+
+
+@pytest.mark.parametrize("row", TYPED, ids=lambda row: row["japanese"])
+def test_what_people_type_becomes_english_and_the_rest_is_told(row: dict[str, str]) -> None:
+    typed = re.sub(r"<U\+([0-9A-F]+)>", lambda code: chr(int(code[1], 16)), row["japanese"])
+    translation = TRANSLATOR.translate(typed)
+    assert translation.english == row["english"]
+    assert "、".join(translation.unknown_words) == row["unknown words"]
+    assert "、".join(translation.not_drawn) == row["not drawn"]
+    assert "、".join(f"{word}→{known}" for word, known in translation.suggestions.items()) == row["suggestions"]
 
 
 def test_the_table_has_the_promised_number_of_sentences_and_concepts() -> None:
@@ -113,10 +127,19 @@ def test_every_colour_goes_with_every_concept_and_with_the_background(colour: di
         assert _understood(f"{spelling}の{name}") == _a(f"{english} {row['english']}"), name
         wanted = f"{_a(row['english'])} on {_a(english)} background"
         assert _understood(f"{spelling}の背景に{name}") == wanted, name
-    for spelling in colour["japanese"]:
+    for spelling in (*colour["japanese"], *colour.get("nearest", [])):
         assert _understood(f"{spelling}背景の猫") == f"a cat on {_a(english)} background"
         joined = spelling if spelling.endswith(("い", "な")) else f"{spelling}の"
         assert _understood(f"{joined}ロボット") == _a(f"{english} robot")
+
+
+def test_a_colour_is_drawn_on_what_takes_any_colour_or_has_it() -> None:
+    spelling_of = {colour["english"]: colour["japanese"][0] for colour in GRAMMAR["colour"]}
+    for row in CONCEPTS:
+        for colour in {"blue", "red", row["colour"]} - {""}:
+            is_drawn = row["tint"] == "yes" or row["colour"] == colour
+            told = TRANSLATOR.translate(f"{spelling_of[colour]}の{japanese_names(row)[0]}").not_drawn
+            assert told == (() if is_drawn else (spelling_of[colour],)), (row["english"], colour)
 
 
 @pytest.mark.parametrize("section", ["scene", "style"])
@@ -141,6 +164,35 @@ def test_every_position_relates_two_things() -> None:
 )
 def test_english_passes_through_unchanged(text: str) -> None:
     assert TRANSLATOR.translate(text) == Translation(source=text, english=text, translator="offline")
+
+
+@pytest.mark.parametrize(
+    "text", ["a red 사과", "a café", "3 red apples", "ａ ｒｅｄ ａｐｐｌｅ", "cafe\u0301", "a\u200bcat", "I ❤ 🐱"]
+)
+def test_latin_letters_without_japanese_are_english(text: str) -> None:
+    assert TRANSLATOR.translate(text) == Translation(source=text, english=text, translator="offline")
+
+
+@pytest.mark.parametrize("text", ["사과", "яблоко", "𩸽", "苹果", "تفاحة", "μ", "\ue000", "𰻝"])
+def test_words_of_other_scripts_are_unknown_and_not_english(text: str) -> None:
+    translation = TRANSLATOR.translate(text)
+    assert (translation.english, translation.unknown_words) == ("", (text,))
+
+
+def test_no_invisible_character_comes_between_a_word_and_its_meaning() -> None:
+    invisible = [chr(code) for code in range(0x110000) if unicodedata.category(chr(code)) == "Cf"]
+    invisible += ["\u034f", "\u115f", "\u1160", "\u180b", "\u180f", "\u3164", "\uffa0", "\ufe0f", "\U000e0101"]
+    assert len(invisible) > 100
+    for char in invisible:
+        translation = TRANSLATOR.translate(f"赤{char}い{char}り{char}んご{char}とヌー{char}トリア")
+        assert (translation.english, translation.unknown_words) == ("a red apple", ("ヌートリア",)), (
+            f"U+{ord(char):04X}"
+        )
+
+
+def test_a_dash_of_any_kind_is_the_mark_of_a_long_vowel() -> None:
+    for dash in "-－ｰー‐‑‒–—―−─━⎯⁃˗﹣⁻₋゠〜～~∼〰➖一":
+        assert _understood(f"ケ{dash}キとサッカ{dash}ボ{dash}ル") == "a cake and a soccer ball", f"U+{ord(dash):04X}"
 
 
 def test_a_caption_passes_through_unchanged() -> None:
@@ -179,6 +231,20 @@ def _mixtures(count: int) -> list[str]:
         "\u3000",
         "、",
         "本",
+        *("red", "apple", "logo", "사과", "яблоко", "x3", "×2", "5", " 12", "2〜3匹", "1.5個", "りんgお", "ヌートリア"),
+        *(
+            "する",
+            "その左",
+            "クロネコ",
+            "抹茶アイス",
+            "お月見うさぎ",
+            "雲のない",
+            "①",
+            "」",
+            "の絵",
+            "ペンギソ",
+            "\ue000",
+        ),
     ]
     pools = [names, words, GRAMMAR["translator"]["particles"], GRAMMAR["translator"]["fillers"], odd]
     return ["".join(random_source.choice(random_source.choice(pools)) for _ in range(7)) for _ in range(count)]
@@ -193,18 +259,20 @@ def test_nothing_is_silently_dropped() -> None:
     silent = {Kind.PARTICLE, Kind.FILLER, Kind.DECORATION, Kind.PREFIX, Kind.NOUN_SUFFIX, Kind.BREAK, Kind.SPACE}
     for text in map(normalise, [*_mixtures(400), *(row["japanese"] for row in SENTENCES)]):
         tokens = segment(text, LEXICON)
-        scene = read_scene(tokens)
+        scene = read_scene(tokens, LEXICON)
         reported = {place for start, end in scene.unknown_spans for place in range(start, end)}
         told = [t.colour for t in scene.things if t.colour] + [scene.background] * bool(scene.background)
         positions = {relation.position for relation in scene.relations}
         told += [*positions, *(OPPOSITE[position] for position in positions)]  # 左に犬、右に猫 is one relation
-        told += ["number" for t in scene.things if t.has_number]
+        told += ["number" for t in scene.things if t.number_span]
         for token in tokens:
             meanings = {m.kind for m in token.meanings}
             if meanings & silent or token.start in reported or Kind.BACKGROUND in meanings:
                 continue
             if token.kind in (Kind.SCENE, Kind.STYLE):
-                assert token.value in scene.settings + scene.styles, (text, token)
+                if token.span == scene.background_span:
+                    continue  # 雲のない青空: the sky without its clouds
+                assert token.value in {*scene.settings, *scene.styles}, (text, token)
             elif token.kind is Kind.NOUN and token.value in [thing.noun for thing in scene.things]:
                 continue
             elif token.kind is Kind.NUMBER:

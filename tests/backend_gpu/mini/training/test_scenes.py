@@ -23,9 +23,8 @@ from backend_gpu.mini.training.scenes import (
     is_held_out,
     random_scene,
     render,
-    with_article,
 )
-from backend_gpu.mini.vocabulary import Concept, load_vocabulary
+from backend_gpu.mini.vocabulary import Concept, load_vocabulary, with_article
 
 VOCABULARY = load_vocabulary()
 COUNTS = {number: word for word, number in VOCABULARY.counts.items()}

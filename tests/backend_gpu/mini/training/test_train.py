@@ -20,8 +20,8 @@ from backend_gpu.glide.schedule import alpha_bars
 from backend_gpu.glide.tokenizer import FIRST_WORD_ID, WordTokenizer
 from backend_gpu.glide.unet import UNet
 from backend_gpu.mini.training import train
-from backend_gpu.mini.training.scenes import HELD_OUT_ONE_IN, with_article
-from backend_gpu.mini.vocabulary import load_vocabulary
+from backend_gpu.mini.training.scenes import HELD_OUT_ONE_IN
+from backend_gpu.mini.vocabulary import load_vocabulary, with_article
 
 VOCABULARY = replace(load_vocabulary(), concepts=load_vocabulary().concepts[:30])
 WORDS = VOCABULARY.words()
