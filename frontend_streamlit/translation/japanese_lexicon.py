@@ -236,8 +236,9 @@ def _spellings(words: dict[str, tuple[Meaning, ...]]) -> dict[str, str]:
 
 def _readings(rows: Iterable[dict[str, Any]], words: dict[str, tuple[Meaning, ...]]) -> dict[str, tuple[Reading, ...]]:
     readings: dict[str, tuple[Reading, ...]] = {}
+    unknown = (Meaning(Kind.UNKNOWN),)
     for row in rows:
-        meaning = words[row["means"]][0] if "means" in row else Meaning(Kind.UNKNOWN)
+        meaning = words.get(row.get("means", ""), unknown)[0]  # a table of one's own may lack what it means
         for word in row["words"]:
             key = fold_kana(normalise(word))
             readings[key] = (*readings.get(key, ()), Reading(tuple(map(normalise, row["beside"])), meaning))

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 
-from frontend_streamlit.translation import Translation
+from frontend_streamlit.translation import Translation, TranslatorMisconfigured
 from frontend_streamlit.translation.characters import normalise
 from frontend_streamlit.translation.english import is_english
 from frontend_streamlit.translation.japanese_lexicon import Lexicon
@@ -31,8 +31,18 @@ class OfflineTranslator:
 
     @cached_property
     def lexicon(self) -> Lexicon:
-        """The words of both data files."""
-        return Lexicon.read(self._data_dir)
+        """The words of both data files.
+
+        Raises:
+            TranslatorMisconfigured: they can't be read, or the grammar is of another version.
+        """
+        try:
+            return Lexicon.read(self._data_dir)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise TranslatorMisconfigured(
+                f"can't read concepts.tsv and grammar.toml in {self._data_dir} ({error}): "
+                "export the model again, or copy grammar.toml from backend_gpu/mini"
+            ) from error
 
     def translate(self, text: str) -> Translation:
         """Translate one text; one without Japanese but with Latin letters comes back as it is."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from frontend_streamlit.translation import Translation
+from frontend_streamlit.translation import Translation, TranslatorMisconfigured
 from frontend_streamlit.translation.characters import fold_kana, normalise
 from frontend_streamlit.translation.japanese_lexicon import Kind, Lexicon, japanese_names
 from frontend_streamlit.translation.japanese_scene import read_scene
@@ -304,3 +304,20 @@ def test_a_very_long_text_is_translated_in_time_that_grows_with_its_length() -> 
 def test_a_missing_vocabulary_is_an_error_and_not_an_empty_translation(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         OfflineTranslator(tmp_path).translate("猫")
+
+
+@pytest.mark.parametrize("spoil", ["no grammar", "an older grammar", "a broken grammar", "no table"])
+def test_data_files_that_cannot_be_read_are_told_with_what_to_do(tmp_path: Path, spoil: str) -> None:
+    for name in ("concepts.tsv", "grammar.toml"):
+        (tmp_path / name).write_bytes((DEFAULT_DATA_DIR / name).read_bytes())
+    grammar = tmp_path / "grammar.toml"
+    if spoil == "no grammar":
+        grammar.unlink()
+    elif spoil == "an older grammar":
+        grammar.write_text(grammar.read_text(encoding="utf-8").replace("[limits]", "[other]"), encoding="utf-8")
+    elif spoil == "a broken grammar":
+        grammar.write_text("[[colour", encoding="utf-8")
+    else:
+        (tmp_path / "concepts.tsv").unlink()
+    with pytest.raises(TranslatorMisconfigured, match=r"export the model again"):
+        OfflineTranslator(tmp_path).translate("赤いりんご")
