@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 
-from backend_gpu.mini.vocabulary import Vocabulary
+from backend_gpu.mini.vocabulary import Vocabulary, with_article
 from backend_gpu.plain_text import visible
 
 # In lower-case NFKC text without unseen characters: letters and digits with hyphens inside, a comma, or pictographs.
@@ -23,9 +23,10 @@ class PromptWords:
 
     def __init__(self, known: Iterable[str], vocabulary: Vocabulary) -> None:
         self.known = frozenset(known)
-        self._thing = re.compile(
-            any_of(name for concept in vocabulary.concepts for name in (concept.english, concept.plural))
-        )
+        names = {concept.english for concept in vocabulary.concepts}
+        plurals = {concept.plural for concept in vocabulary.concepts} - names
+        self._thing, self._things = re.compile(any_of(names | plurals)), re.compile(any_of(plurals) + "$")
+        self._counts = {"a", "an", "the", *vocabulary.counts}
         self._unit = re.compile(
             "|".join(
                 (
@@ -47,14 +48,12 @@ class PromptWords:
         return self._thing.search(self._known(text)) is not None
 
     def readable(self, text: str) -> str:
-        """The known words of a text. If there are others, what hung on them goes too: colours, links, articles.
+        """The known words of a text in the form of a caption, since any other is noise to the model.
 
-        "a red zebra and a cat in the snow" is "a cat in the snow" for a model without zebras: "a red and a cat" would
-        be noise to it.
+        What hung on an unknown word goes with it: "a red zebra and a cat in the snow" is "a cat in the snow" for a
+        model without zebras. A thing gets the article or the number that every caption has: "cat" is "a cat".
         """
         known = self._known(text)
-        if not self.unknown(text):
-            return known
         phrases, settings, styles = [("", "")], [], []  # phrases: a link, and the words behind it
         for unit in self._unit.finditer(known):
             if unit["link"]:
@@ -66,9 +65,19 @@ class PromptWords:
                 settings.append(unit[0])
             elif unit["style"]:
                 styles.append(unit[0])
-        (_, first), *others = [phrase for phrase in phrases if self._thing.search(phrase[1])] or [("", "")]
+        things = [(link, words) for link, words in phrases if self._thing.search(words)]
+        counted = [(link, self._counted(words)) for link, words in things]
+        if counted == things and not self.unknown(text):
+            return known
+        (_, first), *others = counted or [("", "")]
         scene = " ".join(filter(None, (first, *(f"{link} {words}" for link, words in others), *settings)))
         return ", ".join(filter(None, (scene, *styles)))
+
+    def _counted(self, words: str) -> str:
+        """A thing with an article or a number before it: one if it is named so, else two."""
+        if words.split()[0] in self._counts:
+            return words
+        return f"two {words}" if self._things.search(words) else with_article(words)
 
     def _known(self, text: str) -> str:
         return " ".join(word for word in words_of(text) if word in self.known)

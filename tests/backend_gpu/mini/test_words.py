@@ -1,6 +1,7 @@
 """What the mini model reads of a prompt. `tests/data/prompt_words.json` is for the page's tests too."""
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from backend_gpu.engine import Drawing, Settings
 from backend_gpu.engine.local import LocalEngine, open_engine
 from backend_gpu.errors import InvalidRequest
+from backend_gpu.mini.training.scenes import Mix, random_scene
 from backend_gpu.mini.vocabulary import load_vocabulary
 from backend_gpu.mini.words import FUNCTION_WORDS, WORD_PATTERN, PromptWords, words_of
 
@@ -54,10 +56,31 @@ def test_a_prompt_has_these_words_and_those_are_unknown(case: dict[str, Any]) ->
         ("a zebra, watercolor style", "watercolor style"),
         ("a zebra", ""),
         ("the cat", "the cat"),
+        ("cat", "a cat"),
+        ("Cat.", "a cat"),
+        ("red apple", "a red apple"),
+        ("cats", "two cats"),
+        ("three cats", "three cats"),
+        ("apple and dog", "an apple and a dog"),
+        ("cat, watercolor style", "a cat, watercolor style"),
+        ("cat on a blue background", "a cat on a blue background"),
+        ("cat to the left of dog in the snow", "a cat to the left of a dog in the snow"),
+        ("blue", "blue"),
+        ("in the snow", "in the snow"),
     ],
 )
-def test_what_hangs_on_unknown_words_goes_with_them(prompt: str, readable: str) -> None:
+def test_a_prompt_is_read_in_the_form_of_a_caption_without_what_hangs_on_unknown_words(
+    prompt: str, readable: str
+) -> None:
     assert WORDS.readable(prompt) == readable
+
+
+def test_a_caption_is_read_as_it_is() -> None:
+    vocabulary, rng, mix = load_vocabulary(), random.Random(0), Mix(one=0.25, tinted=0.25, count=0.25, pair=0.25)
+    words = PromptWords(vocabulary.words(), vocabulary)
+    assert [words.readable(prompt) for prompt in ("orange", "fish", "sheep")] == ["an orange", "a fish", "a sheep"]
+    captions = [random_scene(vocabulary, mix, rng).caption() for _ in range(500)]
+    assert [words.readable(caption) for caption in captions] == [" ".join(words_of(caption)) for caption in captions]
 
 
 @pytest.mark.parametrize(

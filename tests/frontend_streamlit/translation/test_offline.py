@@ -301,11 +301,6 @@ def test_a_very_long_text_is_translated_in_time_that_grows_with_its_length() -> 
         assert TRANSLATOR.translate(word * (1000 // len(word))).source
 
 
-def test_a_missing_vocabulary_is_an_error_and_not_an_empty_translation(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
-        OfflineTranslator(tmp_path).translate("猫")
-
-
 @pytest.mark.parametrize("spoil", ["no grammar", "an older grammar", "a broken grammar", "no table"])
 def test_data_files_that_cannot_be_read_are_told_with_what_to_do(tmp_path: Path, spoil: str) -> None:
     for name in ("concepts.tsv", "grammar.toml"):
