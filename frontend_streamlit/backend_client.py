@@ -66,6 +66,10 @@ class LimitReached(BackendError):
     """This user has asked for as much as is allowed for now."""
 
 
+class BackendRefusesName(BackendError):
+    """The backend has no token, and the page calls it by a name that is not its own."""
+
+
 class ContentRefused(BackendError):
     """The prompt has a term that the operator refuses."""
 
@@ -82,14 +86,17 @@ class JobMissing(BackendError):
 ERROR_OF: Mapping[str, type[BackendError]] = {
     "model_loading": ModelLoading,
     "storage_unavailable": StorageUnavailable,
+    "storage_damaged": StorageUnavailable,
     "queue_full": QueueFull,
     "rate_limit_exceeded": LimitReached,
     "content_policy_violation": ContentRefused,
     "invalid_prompt": PromptRefused,
     "invalid_value": PromptRefused,
     "invalid_api_key": BackendRefusesToken,
+    "wrong_host": BackendRefusesName,
     "not_found": JobMissing,
     "service_stopping": BackendUnavailable,
+    "too_many_connections": BackendUnavailable,
 }
 
 

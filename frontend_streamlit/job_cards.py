@@ -90,7 +90,8 @@ def draw_job_card(session: Session, clients: Clients, job: Job) -> None:
         draw_results(session, clients, job)
     elif job.status == "failed":
         st.error(texts.failed.get(job.error_code or "", texts.failed[""]))
-        show_submit_again(session, clients, job, texts.try_again)
+        if job.error_code != "unreadable_request":  # its settings are lost
+            show_submit_again(session, clients, job, texts.try_again)
     elif job.status == "cancelled":
         st.caption(texts.status[job.status])
     else:

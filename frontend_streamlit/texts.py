@@ -203,6 +203,7 @@ JAPANESE = Texts(
         "engine_crashed": "描いている途中でサービスが何度か止まりました。設定を軽くして、もう一度ためしてください。",
         "out_of_memory": "メモリーが足りませんでした。枚数を減らして、もう一度ためしてください。",
         "storage_unavailable": "絵の保存先の空き容量が足りませんでした。管理者に知らせてください。",
+        "unreadable_request": "描画サービスの版が変わり、この依頼を読めませんでした。もう一度書いてください。",
         "": "描いている途中で問題が起きました。もう一度ためしてください。",
     },
     try_again="もう一度",
@@ -259,7 +260,13 @@ JAPANESE = Texts(
         ),
         backend.BackendRefusesToken: "このページの認証トークンが描画サービスと合いません。管理者に知らせてください。",
         backend.ModelLoading: "モデルを読み込んでいるところです。1分ほど待って、もう一度「描く」を押してください。",
-        backend.StorageUnavailable: "描画サービスの保存場所がいっぱいです。管理者に知らせてください。",
+        backend.BackendRefusesName: (
+            "描画サービスは、このページが使うアドレスでは受け付けません。管理者に知らせてください"
+            "（BACKEND_PUBLIC_URL か BACKEND_TOKEN）。"
+        ),
+        backend.StorageUnavailable: (
+            "描画サービスの保存場所が使えません（いっぱいか、書き込めないか、こわれています）。管理者に知らせてください。"
+        ),
         backend.QueueFull: "いま順番待ちがいっぱいです。少し待って、もう一度「描く」を押してください。",
         backend.LimitReached: (
             "いまは頼める枚数の上限に達しています。順番待ちの絵があれば、できるのを待つか取り消してください。"
@@ -380,6 +387,7 @@ ENGLISH = Texts(
         "engine_crashed": "The service stopped repeatedly while it drew this. Try again with lighter settings.",
         "out_of_memory": "There was not enough memory. Try again with fewer pictures.",
         "storage_unavailable": "There was no room to keep the pictures. Tell the operator.",
+        "unreadable_request": "Another version of the service wrote this request: please write it again.",
         "": "Something went wrong while drawing. Try again.",
     },
     try_again="Try again",
@@ -434,7 +442,13 @@ ENGLISH = Texts(
         backend.BackendBroken: "Something went wrong inside the drawing service. Try again, or tell the operator.",
         backend.BackendRefusesToken: "This page's token does not fit the drawing service. Tell the operator.",
         backend.ModelLoading: 'The model is being loaded. Wait a minute and press "Draw" again.',
-        backend.StorageUnavailable: "The drawing service has no room left. Tell the operator.",
+        backend.BackendRefusesName: (
+            "The drawing service does not answer to the address that this page uses. Tell the operator "
+            "(BACKEND_PUBLIC_URL or BACKEND_TOKEN)."
+        ),
+        backend.StorageUnavailable: (
+            "The drawing service can't use its storage: it is full, read-only or damaged. Tell the operator."
+        ),
         backend.QueueFull: 'The queue is full just now. Wait a little and press "Draw" again.',
         backend.LimitReached: (
             "You have asked for as much as is allowed for now. Wait for a picture or cancel one, or come back later."

@@ -86,7 +86,7 @@ def test_a_submission_gives_up_after_three_tries(client: BackendClient, backend:
     assert len(backend.requests) == 3
 
 
-@pytest.mark.parametrize("code", sorted(ERROR_OF.keys() - {"service_stopping"}))
+@pytest.mark.parametrize("code", sorted(ERROR_OF.keys() - {"service_stopping", "too_many_connections"}))
 def test_every_code_becomes_its_error_without_another_try(
     client: BackendClient, backend: FakeBackend, code: str
 ) -> None:

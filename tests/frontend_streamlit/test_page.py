@@ -507,6 +507,14 @@ def test_a_job_is_found_again_by_the_link_alone(page: Page, backend: FakeBackend
     assert page.has(f"cancel_{backend.jobs[0]['id']}")
 
 
+def test_a_request_that_nobody_can_read_is_not_sent_again(page: Page, backend: FakeBackend) -> None:
+    error = {"message": "…", "type": "server_error", "param": None, "code": "unreadable_request"}
+    backend.jobs = [job_document(1, "failed", request={"owner": ME}, error=error)]
+    page.open()
+    assert JAPANESE.failed["unreadable_request"] in page.words
+    assert not page.has(f"again_{backend.jobs[0]['id']}")
+
+
 def test_a_card_names_the_words_that_the_model_left_out(page: Page, backend: FakeBackend) -> None:
     backend.jobs = [job_document(1, "running", request={"owner": ME}, unknown_words=["want", "café"])]
     page.open()
@@ -536,7 +544,7 @@ def test_a_cancel_that_fails_is_told(page: Page, backend: FakeBackend) -> None:
     assert JAPANESE.errors[BackendUnavailable] in page.words
 
 
-@pytest.mark.parametrize("code", [*filter(None, JAPANESE.failed), "invented_tomorrow"])
+@pytest.mark.parametrize("code", [*sorted(JAPANESE.failed.keys() - {"", "unreadable_request"}), "invented_tomorrow"])
 def test_a_failed_job_says_why_and_can_be_tried_again_with_a_new_seed(
     page: Page, backend: FakeBackend, code: str
 ) -> None:
