@@ -82,6 +82,22 @@ def refuse_constant(name: str) -> NoReturn:
     raise NoNumber(name)
 
 
+def check_characters(document: Any) -> None:
+    r"""Refuse half a surrogate pair, which JSON can write ("\ud800") and UTF-8 can't, wherever it stands.
+
+    Raises:
+        BadParameter: there is one.
+    """
+    for name, value in document.items() if isinstance(document, dict) else [("body", document)]:
+        try:
+            json.dumps([name, value], ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            half = f"U+{ord(error.object[error.start]):04X}"
+            raise BadParameter(
+                f"{name}: Input should be Unicode text, without half a character ({half})", name
+            ) from error
+
+
 DECODER = json.JSONDecoder(parse_constant=refuse_constant)
 
 
@@ -92,7 +108,9 @@ def read_json(body: bytes) -> Any:
         BadParameter: it is not JSON in UTF-8.
     """
     try:
-        return DECODER.decode(body.decode())
+        document = DECODER.decode(body.decode())
+        check_characters(document)
+        return document
     except UnicodeDecodeError as error:
         raise BadParameter(f"the body is not JSON in UTF-8: {error.reason} at {error.start}", "body") from error
     except json.JSONDecodeError as error:

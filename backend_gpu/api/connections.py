@@ -34,6 +34,7 @@ BODY_S = 60.0  # from the head's end to the body's, wanted or not
 KEEP_ALIVE_S = 75  # longer than clients keep an idle connection (httpx: 5 s), else one closes under a request of theirs
 LINGER_S = 5.0  # in which a client that still sends can read why it was refused
 STALL_S = 120.0  # in which a client must have taken something of its answer
+UNREAD_S = 3.0  # and in which it must where others find no room
 MAX_HEAD_BYTES = 16 * 1024  # of an incomplete head
 MAX_CONNECTIONS = 4096
 OWN_FILES = 128  # that the process needs beside connections: database, pictures, weights
@@ -67,15 +68,20 @@ class Connections(ServerState):
         self._told_at = dict.fromkeys(("files", "connections"), -math.inf)
 
     def make_room(self, newest: "Connection", now: float) -> None:
-        """Drop the connection that waits longest if there are too many; if all have work, refuse the newest."""
+        """Drop the connection that waits longest if there are too many, or one that does not read; else the newest."""
         if len(self.connections) <= self.limit:
             return
         self._tell("connections", now, "there are too many connections: the longest waiting ones are dropped")
         longest_waiting = next(iter(self.waiting))
-        if longest_waiting is newest:
-            newest.answer(TooManyConnections(f"all of {self.limit} connections have work: try again in a second"))
-        else:
+        if longest_waiting is not newest:
             longest_waiting.drop()
+            return
+        connections = [cast("Connection", connection) for connection in self.connections]
+        unread = [one for one in connections if one.unsent and now - one.taken_at >= UNREAD_S]
+        if unread:
+            min(unread, key=lambda one: one.taken_at).drop()
+        else:
+            newest.answer(TooManyConnections(f"all of {self.limit} connections have work: try again in a second"))
 
     async def watch(self) -> None:
         """Drop those whose clients are late, for as long as the loop runs."""

@@ -36,13 +36,14 @@ def job_document(service: Service, job: Job, places: Mapping[str, Place] | None 
     if not job.has_ended:
         eta_s = service.worker.eta_s(job, place)
     live = service.worker.live(job.id)
+    now = service.store.clock()  # which may have been ahead when the job was written down
     return JobDocument(
         id=job.id,
         status=job.status,
         request=JobRequestDocument.model_validate(job.request.to_json()),
-        created_at=job.created_at,
-        started_at=job.started_at,
-        finished_at=job.finished_at,
+        created_at=min(job.created_at, now),
+        started_at=None if job.started_at is None else min(job.started_at, now),
+        finished_at=None if job.finished_at is None else min(job.finished_at, now),
         position=place.position if place else None,
         eta_seconds=None if eta_s is None else round(eta_s, 2),
         progress=progress_document(live.progress) if live.progress and job.status == "running" else None,

@@ -131,6 +131,7 @@ class CrossOrigin(CORSMiddleware):
             app,
             allow_origins=origins,
             allow_methods=("GET", "HEAD", "POST"),
+            allow_private_network=True,  # a browser asks so where the service is on its own machine or network
             allow_headers=("*",),  # Authorization, Idempotency-Key, Last-Event-ID, and what OpenAI's clients send
             expose_headers=("x-request-id", "Retry-After", "x-should-retry"),
         )
@@ -141,7 +142,7 @@ class CrossOrigin(CORSMiddleware):
         if answer.status_code < 400:
             return answer
         told = bytes(answer.body).decode()
-        refusal = error_response(BadOrigin(f"{told}: BACKEND_CORS_ORIGINS says whose pages may GET and POST"))
+        refusal = error_response(BadOrigin(f"{told}: BACKEND_CORS_ORIGINS says whose pages may GET and POST", "Origin"))
         kept = {name: value for name, value in answer.headers.items() if not name.startswith("content-")}
         refusal.headers.update(kept)
         return refusal

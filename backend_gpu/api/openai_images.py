@@ -29,7 +29,6 @@ from backend_gpu.api.schemas import (
     NegativePrompt,
     Number,
     Prompt,
-    RequestBody,
     Seed,
     SourcePrompt,
     Steps,
@@ -87,7 +86,7 @@ Quality = Literal["auto", "low", "medium", "standard", "high", "hd", "xhigh", "m
 routes = APIRouter(prefix="/v1", dependencies=[Depends(bearer)], route_class=BodyRoute, tags=["OpenAI Images"])
 
 
-class ImageGeneration(RequestBody):
+class ImageGeneration(BaseModel):
     """What OpenAI's clients send; fields of theirs that mean nothing here are ignored."""
 
     model_config = ConfigDict(

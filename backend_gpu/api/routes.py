@@ -35,7 +35,7 @@ from backend_gpu.errors import (
     StorageUnavailable,
 )
 from backend_gpu.jobs.intake import Claim
-from backend_gpu.jobs.job import JOB_ID, OWNER, Job
+from backend_gpu.jobs.job import ENDED, JOB_ID, OWNER, Job
 from backend_gpu.service import Service
 
 HEARTBEAT_S = 10.0
@@ -60,7 +60,13 @@ metrics_routes = APIRouter(dependencies=[Depends(bearer)])
 picture_routes = APIRouter(prefix="/v1", dependencies=[Depends(bearer)])  # a signature in the URL will do
 
 IdempotencyKey = Annotated[
-    str | None, Header(min_length=1, max_length=200, description="sent again with the same body: the same job")
+    str | None,
+    Header(
+        min_length=1,
+        max_length=200,
+        pattern=r"^[^\x00-\x1f\x7f]*$",
+        description="sent again with the same body: the same job",
+    ),
 ]
 JobId = Annotated[str, Path(pattern=f"^{JOB_ID.pattern}$", description="32 hexadecimal digits")]
 
@@ -157,7 +163,7 @@ async def follow_job(
 
 def end_id(job: Job | JobDocument) -> str | None:
     """The id of the event of a job's end."""
-    return None if job.finished_at is None else f"{job.id}-{job.status}"
+    return f"{job.id}-{job.status}" if job.status in ENDED else None
 
 
 def event_stream(events: AsyncIterator[ServerSentEvent]) -> EventSourceResponse:

@@ -2,12 +2,12 @@
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, field_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool
 from pydantic_core import PydanticCustomError
 
 from backend_gpu.glide.config import SamplerName, StageName
 from backend_gpu.jobs.job import MAX_PICTURES, MAX_SEED, MAX_STEPS, OWNER, JobStatus
-from backend_gpu.plain_text import without_controls
+from backend_gpu.plain_text import CONTROL, without_controls
 
 RANDOM_SEED = -1  # as people who know other programs write it
 
@@ -24,16 +24,26 @@ def one_seed(seed: int | None) -> int | None:
     return None if seed == RANDOM_SEED else seed
 
 
+def text(value: str) -> str:
+    """A text without control characters: white space among them becomes a space, any other is refused."""
+    for control in CONTROL.findall(value):
+        if not control.isspace():
+            raise PydanticCustomError(
+                "control_character", f"Input should have no control character (U+{ord(control):04X})"
+            )
+    return without_controls(value)
+
+
 Number = BeforeValidator(number)
-Text = AfterValidator(without_controls)
+Text = AfterValidator(text)
 Prompt = Annotated[
     str,
-    Text,
     Field(min_length=1, max_length=1000, description="English text of what to draw", examples=["a red apple"]),
+    Text,
 ]
-NegativePrompt = Annotated[str, Text, Field(max_length=1000, description="English text of what to stay away from")]
-SourcePrompt = Annotated[str, Text, Field(max_length=1000, description="what the user typed, kept inside the picture")]
-Translator = Annotated[str, Text, Field(max_length=64, description="what translated source_prompt")]
+NegativePrompt = Annotated[str, Field(max_length=1000, description="English text of what to stay away from"), Text]
+SourcePrompt = Annotated[str, Field(max_length=1000, description="what the user typed, kept inside the picture"), Text]
+Translator = Annotated[str, Field(max_length=64, description="what translated source_prompt"), Text]
 Count = Annotated[int, Number, Field(ge=1, le=MAX_PICTURES, description="number of pictures")]
 Seed = Annotated[
     Annotated[int, Number, Field(ge=RANDOM_SEED, le=MAX_SEED)] | None,
@@ -60,25 +70,7 @@ class Model(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class RequestBody(BaseModel):
-    """Base of what callers send: texts are Unicode, so that they can be written down."""
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def is_unicode(cls, value: object) -> object:
-        r"""Refuse half a surrogate pair, which JSON can write ("\ud800") and UTF-8 can't."""
-        if isinstance(value, str) and not value.isascii():
-            try:
-                value.encode()
-            except UnicodeEncodeError as error:
-                half = value[error.start]
-                raise PydanticCustomError(
-                    "lone_surrogate", f"Input should be Unicode text, without half a character (U+{ord(half):04X})"
-                ) from error
-        return value
-
-
-class JobSubmission(Model, RequestBody):
+class JobSubmission(Model):
     """What to draw."""
 
     model_config = ConfigDict(

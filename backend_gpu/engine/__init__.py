@@ -70,8 +70,11 @@ class Engine(Protocol):
     def info(self) -> EngineInfo:
         """What this engine is."""
 
-    def check_prompt(self, prompt: str) -> list[str]:
+    def check_prompt(self, prompt: str, *, is_negative: bool = False) -> list[str]:
         """Words that the model has never seen; they are left out when it is drawn.
+
+        Args:
+            is_negative: it says what to stay away from, which need not be a thing.
 
         Raises:
             InvalidRequest: the prompt is too long for the text encoder, or the model can draw nothing of it.

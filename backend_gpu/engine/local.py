@@ -38,19 +38,18 @@ class LocalEngine:
     def __init__(self, pipeline: Pipeline, info: EngineInfo, words: PromptWords | None = None) -> None:
         self.pipeline, self.info, self.words = pipeline, info, words
 
-    def check_prompt(self, prompt: str) -> list[str]:
+    def check_prompt(self, prompt: str, *, is_negative: bool = False) -> list[str]:
         """See Engine."""
         tokenizer = self.pipeline.tokenizer
         if (count := tokenizer.count(self._readable(prompt))) > tokenizer.context:
             raise InvalidRequest(f"the prompt has {count} tokens, at most {tokenizer.context}: say it shorter")
-        return self._unknown_words(self.words, prompt) if self.words else []
-
-    def _unknown_words(self, words: PromptWords, prompt: str) -> list[str]:
-        unknown = words.unknown(prompt)
+        if not self.words:
+            return []
+        unknown = self.words.unknown(prompt)
         said = set(words_of(prompt)).difference(FUNCTION_WORDS, unknown)
         if not said and not unknown:
             raise InvalidRequest("the prompt has no word that says what to draw: write it in English")
-        if not said or (unknown and not words.names_a_thing(prompt)):
+        if not said or (unknown and not is_negative and not self.words.names_a_thing(prompt)):
             raise InvalidRequest(f"the model {self.info.model} can draw none of this: {', '.join(unknown)}")
         return unknown
 

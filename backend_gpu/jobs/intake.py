@@ -63,7 +63,8 @@ class Blocklist:
         Raises:
             ContentRefused: there is one.
         """
-        if any(self._pattern.search(folded(text, unseen)) for unseen in ("", " ")):
+        joined = text.replace("\t", "")  # which some see as nothing
+        if any(self._pattern.search(folded(hidden, unseen)) for hidden in (text, joined) for unseen in ("", " ")):
             raise ContentRefused(f"{param} has a term that this service does not draw: change it", param)
 
 
@@ -209,7 +210,7 @@ class Intake:
         unknown_words = engine.check_prompt(request.prompt)
         if request.negative_prompt:
             try:
-                unknown_words += engine.check_prompt(request.negative_prompt)
+                unknown_words += engine.check_prompt(request.negative_prompt, is_negative=True)
             except InvalidRequest as error:
                 raise InvalidRequest(f"negative_prompt: {error}", "negative_prompt") from error
         return list(dict.fromkeys(unknown_words))

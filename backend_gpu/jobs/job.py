@@ -123,7 +123,7 @@ class JobRequest:
             fields = None
         texts = fields if isinstance(fields, dict) else {}
         prompt, source_prompt = (
-            text[:MAX_PROMPT_CHARACTERS] if isinstance(text, str) else ""
+            text[:MAX_PROMPT_CHARACTERS].encode(errors="replace").decode() if isinstance(text, str) else ""
             for text in (texts.get("prompt"), texts.get("source_prompt"))
         )
         return JobRequest(

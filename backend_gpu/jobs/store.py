@@ -4,10 +4,11 @@ import json
 import logging
 import math
 import sqlite3
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from backend_gpu.errors import (
 from backend_gpu.jobs.folder_lock import FolderLock, file_identity
 from backend_gpu.jobs.job import (
     ENDED,
+    JOB_ID,
     JOB_STATUSES,
     Job,
     JobError,
@@ -82,7 +84,13 @@ UPDATE jobs SET counted_at = created_at;
 ALTER TABLE jobs ADD COLUMN unknown_words TEXT NOT NULL DEFAULT '[]';
 """,
 )
+# Of rows that nobody could name or reach otherwise, whoever wrote them
+REPAIRS = """
+UPDATE jobs SET id = lower(hex(randomblob(16))) WHERE typeof(id) != 'text';
+UPDATE owners SET turn = 0 WHERE typeof(turn) != 'integer' OR turn NOT BETWEEN 0 AND 1000000000000000;
+"""
 OLDEST_SQLITE = (3, 35)  # the first that knows RETURNING
+MAGIC = b"SQLite format 3\0"  # a file begins with it
 LATEST_TIME_S = 253402300799.0  # the end of the year 9999: what a date can be
 # SQLite's errors, by their primary code. On a full disk -shm and -wal can't grow, which is an I/O error. A mistake in
 # the SQL is none of these: it is ours, and no advice to the user.
@@ -145,6 +153,7 @@ class JobStore:
         self._opened: sqlite3.Connection | None = None
         self._is_closed = False
         self._files: dict[Path, tuple[int, int] | None] = {}  # device and inode of what was opened
+        self._seen_bytes = 0  # the length of the file
         self._waiting: tuple[Job, ...] | None = None  # what `waiting` read since the last change
         with sqlite_errors(path):
             try:
@@ -306,7 +315,7 @@ class JobStore:
                 ).fetchone()
                 claimed.append(read_job(row))
                 sql.execute(
-                    "INSERT INTO owners VALUES (?, ?) ON CONFLICT DO UPDATE SET turn = excluded.turn",
+                    "INSERT INTO owners (owner, turn) VALUES (?, ?) ON CONFLICT DO UPDATE SET turn = excluded.turn",
                     (job.request.owner, turn),
                 )
             return claimed
@@ -408,7 +417,10 @@ class JobStore:
     def write_timing(self, model: str, stage: str, size: int, seconds: float) -> None:
         """Keep how long a stage takes a model at a size."""
         with self._transaction() as sql:
-            sql.execute("INSERT OR REPLACE INTO timings VALUES (?, ?, ?, ?)", (model, stage, size, seconds))
+            sql.execute(
+                "INSERT OR REPLACE INTO timings (model, stage, size, seconds) VALUES (?, ?, ?, ?)",
+                (model, stage, size, seconds),
+            )
 
     def timings(self, model: str) -> dict[tuple[str, int], float]:
         """Seconds by (stage, size); what is no time is left out, and measured anew."""
@@ -431,17 +443,25 @@ class JobStore:
         return self._opened
 
     def _check_files(self) -> None:
-        """See that what is open is still what has these names: else the next start would find nothing of it."""
+        """See that what is open is still what has these names, and whole: else the next start would lose jobs."""
         with self._lock:
             if self._folder_lock:
                 self._folder_lock.check()
-            opened_files = list(self._files.items())
-        for path, opened in opened_files:
-            if file_identity(path) != opened:
+            if not self._files:
+                return  # on a disk that was full from the start
+            for path, opened in self._files.items():
+                if file_identity(path) != opened:
+                    raise StorageUnavailable(
+                        f"the queue's file {path} was removed or replaced while the service ran: "
+                        "put it back, or restart the service"
+                    )
+            if is_cut_short(self.path, self._seen_bytes):
                 raise StorageUnavailable(
-                    f"the queue's file {path} was removed or replaced while the service ran: "
-                    "put it back, or restart the service"
+                    f"the queue's file {self.path} or its -wal was emptied or cut short while the service ran: "
+                    "put both back, or restart the service"
                 )
+            with suppress(OSError):
+                self._seen_bytes = self.path.stat().st_size
 
     def _move(self, job_id: str, to: JobStatus, start: Sequence[JobStatus], error: JobError | None = None) -> Job:
         with self._transaction() as sql:
@@ -475,19 +495,24 @@ class JobStore:
 
     def _read(self, statement: str, *values: object) -> list[sqlite3.Row]:
         with sqlite_errors(self.path), self._lock:
-            return self._connection.execute(statement, values).fetchall()
+            try:
+                return self._connection.execute(statement, values).fetchall()
+            except sqlite3.OperationalError:
+                self._check_files()  # if that is why, it is told so
+                raise
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         """A write transaction: all of it or nothing."""
         with sqlite_errors(self.path), self._lock:
+            self._check_files()
             if self._connection.in_transaction:  # one whose ROLLBACK failed, too
                 self._connection.execute("ROLLBACK")
                 self._waiting = None
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield self._connection
-                self._check_files()
+                self._check_files()  # it may have happened meanwhile
                 self._connection.execute("COMMIT")
             except BaseException:
                 if self._connection.in_transaction:
@@ -516,9 +541,18 @@ def open_database(path: Path) -> sqlite3.Connection:
                 f"{path} is of version {known}, this service reads up to {len(MIGRATIONS)}: "
                 "run the service that wrote it, or set BACKEND_DATA_DIR"
             )
-        for version in range(known, len(MIGRATIONS)):
-            migrate(connection, version)
+        try:
+            for version in range(known, len(MIGRATIONS)):
+                migrate(connection, version)
+        except sqlite3.OperationalError as error:
+            if primary_code(error) not in MISTAKES:
+                raise
+            raise StorageDamaged(
+                f"{path} says that it is of version {known}, but has other tables ({error}): put back an earlier copy, "
+                "or move the file away to begin with an empty queue"
+            ) from error
         check_columns(connection, path)
+        connection.executescript(REPAIRS)
     except BaseException:
         connection.close()
         raise
@@ -556,6 +590,35 @@ def wal_of(path: Path) -> Path:
     return path.with_name(f"{path.name}-wal")
 
 
+def is_cut_short(path: Path, seen_bytes: int) -> bool:
+    """Whether the file or its -wal has less than SQLite believes, which looks no more at what it has read once.
+
+    The -shm file holds that (https://sqlite.org/walformat.html, 2.1): a page's size, how many pages the -wal has, and
+    how many the database has, of which the file may lack those that are only in the -wal yet.
+
+    Args:
+        seen_bytes: the length that the file had already.
+    """
+    try:
+        with path.with_name(f"{path.name}-shm").open("rb") as file:
+            header = file.read(24)
+        with path.open("rb") as file:
+            begins_well = file.read(len(MAGIC)) == MAGIC
+        wal_bytes, file_bytes = wal_of(path).stat().st_size, path.stat().st_size
+    except OSError:
+        return False  # it is no -wal database, or gone, which is told otherwise
+    if len(header) < 24:
+        return False
+    page_bytes, wal_pages, pages = struct.unpack("=14xHII", header)
+    page_bytes = page_bytes or 65536
+    needed_bytes = pages * page_bytes
+    if wal_pages:
+        needed_bytes = min(needed_bytes, seen_bytes)
+        if wal_bytes < 32 + wal_pages * (24 + page_bytes):
+            return True
+    return file_bytes < needed_bytes or not begins_well
+
+
 def read_job(row: sqlite3.Row) -> Job:
     """A row as a Job, whatever stands in it."""
     unreadable, error = "", None
@@ -563,6 +626,8 @@ def read_job(row: sqlite3.Row) -> Job:
     try:
         if status not in JOB_STATUSES:
             raise UnreadableRequest(f"its status is {status!r}")
+        if not JOB_ID.fullmatch(row["id"]):
+            raise UnreadableRequest(f"its id is {row['id']!r}")
         request = JobRequest.from_json(row["request"])
     except UnreadableRequest as reason:
         unreadable = str(reason)
@@ -591,9 +656,9 @@ def words_in(text: str) -> tuple[str, ...]:
     """Words that a column holds; none if it holds anything else."""
     try:
         words = json.loads(text)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, RecursionError):
         return ()
-    return tuple(map(str, words)) if isinstance(words, list) else ()
+    return tuple(str(word).encode(errors="replace").decode() for word in words) if isinstance(words, list) else ()
 
 
 def time_in(value: object) -> float | None:

@@ -221,6 +221,7 @@ class Worker:
                     self.feed.publish_all()
                 batch = self.store.claim(lambda waiting: choose_batch(waiting, self.options.max_batch_pictures))
                 if batch:
+                    self._storage_error, self.is_failing = "", False  # not only when this batch has ended
                     self._draw(engine, batch)
                 self.store.prune(self.options.keep_jobs_s)
                 self._storage_error, self.is_failing = "", False

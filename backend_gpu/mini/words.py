@@ -24,16 +24,20 @@ class PromptWords:
     def __init__(self, known: Iterable[str], vocabulary: Vocabulary) -> None:
         self.known = frozenset(known)
         names = {concept.english for concept in vocabulary.concepts}
-        plurals = {concept.plural for concept in vocabulary.concepts} - names
-        self._thing, self._things = re.compile(any_of(names | plurals)), re.compile(any_of(plurals) + "$")
-        self._counts = {"a", "an", "the", *vocabulary.counts}
+        self._plurals = {concept.plural for concept in vocabulary.concepts} - names
+        self._numbers, self._positions = frozenset(vocabulary.counts), frozenset(vocabulary.positions)
+        count, colour = any_of({"a", "an", "the", *self._numbers}), any_of(vocabulary.colours)
+        self._noun = re.compile(
+            f"(?:(?P<count>{count}) )?(?:(?P<colour>{colour}) )?(?P<thing>{any_of(names | self._plurals)})"
+        )
+        self._attributes = re.compile(f"(?P<count>{count}) (?P<colour>{colour})")
         self._unit = re.compile(
             "|".join(
                 (
                     f"(?P<style>{any_of(vocabulary.styles)})",
-                    f"(?P<setting>{any_of(vocabulary.scenes)}|on an? {any_of(vocabulary.colours)} background)",
+                    f"(?P<setting>{any_of(vocabulary.scenes)}|on an? {colour} background)",
                     "(?P<nowhere>on an? background)",  # its colour is unknown
-                    f"(?P<link>{any_of((*vocabulary.positions, 'and'))}|,)",
+                    f"(?P<link>{any_of(self._positions | {'and'})}|,)",
                     r"(?P<word>\S+)",
                 )
             )
@@ -45,13 +49,14 @@ class PromptWords:
 
     def names_a_thing(self, text: str) -> bool:
         """Whether there is something in the text that the model can draw, not only a background or a colour."""
-        return self._thing.search(self._known(text)) is not None
+        return self._noun.search(self._known(text)) is not None
 
     def readable(self, text: str) -> str:
         """The known words of a text in the form of a caption, since any other is noise to the model.
 
-        What hung on an unknown word goes with it: "a red zebra and a cat in the snow" is "a cat in the snow" for a
-        model without zebras. A thing gets the article or the number that every caption has: "cat" is "a cat".
+        That is things with an article or a number, and a colour, then where they are, then the style. Known words that
+        say something else there go, such as those that hung on an unknown one: "a picture of a red zebra and a cat, in
+        the snow" is "a cat in the snow" for a model without zebras. Without a thing the words stay as they are.
         """
         known = self._known(text)
         phrases, settings, styles = [("", "")], [], []  # phrases: a link, and the words behind it
@@ -65,19 +70,25 @@ class PromptWords:
                 settings.append(unit[0])
             elif unit["style"]:
                 styles.append(unit[0])
-        things = [(link, words) for link, words in phrases if self._thing.search(words)]
-        counted = [(link, self._counted(words)) for link, words in things]
-        if counted == things and not self.unknown(text):
+        nouns: list[str] = []
+        before = None  # the attributes alone: "a red and shiny apple"
+        for link, words in phrases:
+            for place, noun in enumerate(self._noun.finditer(words)):
+                has_own = noun["count"] or noun["colour"]
+                attributes = before if before and not place and not has_own else noun
+                nouns += [link if link in self._positions and not place else "and"] * bool(nouns)
+                nouns.append(self._phrase(attributes["count"], attributes["colour"], noun["thing"]))
+            before = self._attributes.fullmatch(words)
+        if not nouns:
             return known
-        (_, first), *others = counted or [("", "")]
-        scene = " ".join(filter(None, (first, *(f"{link} {words}" for link, words in others), *settings)))
-        return ", ".join(filter(None, (scene, *styles)))
+        return ", ".join([" ".join([*nouns, *settings]), *styles])
 
-    def _counted(self, words: str) -> str:
-        """A thing with an article or a number before it: one if it is named so, else two."""
-        if words.split()[0] in self._counts:
-            return words
-        return f"two {words}" if self._things.search(words) else with_article(words)
+    def _phrase(self, count: str | None, colour: str | None, thing: str) -> str:
+        """A thing as captions name it: with the number if there is one, else one of it, or two if it is plural."""
+        coloured = f"{colour} {thing}" if colour else thing
+        if count in self._numbers:
+            return f"{count} {coloured}"
+        return f"two {coloured}" if thing in self._plurals else with_article(coloured)
 
     def _known(self, text: str) -> str:
         return " ".join(word for word in words_of(text) if word in self.known)

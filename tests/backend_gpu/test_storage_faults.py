@@ -1,6 +1,7 @@
 """What happens to a running service when somebody meddles with its data folder, or when rows in it can't be read."""
 
 import json
+import os
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -47,6 +48,25 @@ def replace_with_a_copy(data_dir: Path) -> None:
     copy.replace(data_dir / "jobs.sqlite3")
 
 
+def empty_queue(data_dir: Path) -> None:
+    os.truncate(data_dir / "jobs.sqlite3", 0)
+
+
+def empty_journal(data_dir: Path) -> None:
+    os.truncate(data_dir / "jobs.sqlite3-wal", 0)
+
+
+def put_an_empty_queue_into_the_same_file(data_dir: Path) -> None:
+    JobStore(data_dir / "other" / "jobs.sqlite3", ROOMY).close()
+    (data_dir / "jobs.sqlite3").write_bytes((data_dir / "other" / "jobs.sqlite3").read_bytes())
+    empty_journal(data_dir)
+
+
+def spoil_the_beginning(data_dir: Path) -> None:
+    with (data_dir / "jobs.sqlite3").open("r+b") as file:
+        file.write(b"\0" * 8192)
+
+
 def assert_nothing_is_accepted(running: RunningService) -> None:
     for answer in (
         running.http.post("/v1/jobs", json={"prompt": "a cat"}),
@@ -62,7 +82,17 @@ def assert_nothing_is_accepted(running: RunningService) -> None:
 
 @pytest.mark.parametrize(
     "meddle",
-    [remove_queue, remove_journal, remove_folder, remove_folder_and_make_it_anew, move_folder, replace_with_a_copy],
+    [
+        *(
+            remove_queue,
+            remove_journal,
+            remove_folder,
+            remove_folder_and_make_it_anew,
+            move_folder,
+            replace_with_a_copy,
+        ),
+        *(empty_queue, empty_journal, put_an_empty_queue_into_the_same_file, spoil_the_beginning),
+    ],
 )
 def test_nothing_is_accepted_into_a_queue_that_was_taken_away(tmp_path: Path, meddle: Callable[[Path], None]) -> None:
     with running_service(tmp_path / "data") as running:
@@ -135,6 +165,7 @@ UNREADABLE_REQUESTS: dict[str, object] = {
     "bytes": b"\x00\xff\xfe",
     "not UTF-8": json.dumps(STORED).encode().replace(b"a red apple", b"a red \xff apple"),
     "deep": "[" * 100_000,
+    "half a character": r'{"prompt": "\ud800 cat", "source_prompt": "\udfff", "later": 1}',
 }
 
 
@@ -163,6 +194,8 @@ def test_jobs_that_cannot_be_read_fail_alone(tmp_path: Path) -> None:
 
 
 NONSENSE: dict[str, object] = {
+    "id": b"\x00\xff",
+    "unknown_words": "[" * 5000 + "]" * 5000,
     "owner": "../../etc",
     "pictures": "many",
     "status": "paused",
@@ -187,16 +220,17 @@ def test_nonsense_in_any_column_of_a_job_stops_nobody_else(tmp_path: Path) -> No
         waiting = {column: store.add(a_request(), 1)[0].id for column in NONSENSE}
         ended = {column: store.cancel(store.add(a_request(owner="ended"), 1)[0].id).id for column in NONSENSE}
     with closing(sqlite3.connect(path)) as sql, sql:
+        sql.execute("""UPDATE jobs SET unknown_words = '["\\ud800"]' WHERE id = ?""", (good,))
         for column, value in NONSENSE.items():
             sql.execute(f"UPDATE jobs SET {column} = ? WHERE id = ?", (value, waiting[column]))
-            if column != "idempotency_key":  # of which there is only one each
+            if column not in ("id", "idempotency_key"):  # of which there is only one each
                 sql.execute(f"UPDATE jobs SET {column} = ? WHERE id = ?", (value, ended[column]))
     with running_service(tmp_path / "data", keep_jobs_s=1e6) as running:
         assert running.wait_for(good)["status"] == "succeeded"
         assert running.http.get("/readyz").status_code == 200
         for owner in ("anna", "ended"):
             assert running.http.get("/v1/jobs", params={"owner": owner}).status_code == 200
-        for column in NONSENSE:
+        for column in NONSENSE.keys() - {"id"}:
             assert running.wait_for(waiting[column])["status"] in {"succeeded", "failed"}, column
             assert running.http.get(f"/v1/jobs/{ended[column]}").status_code == 200, column
         assert running.wait_for(running.submit()["id"])["status"] == "succeeded"
@@ -208,14 +242,19 @@ def test_nonsense_among_turns_and_measured_times_stops_nobody(tmp_path: Path) ->
     with closing(JobStore(path, ROOMY)) as store:
         job = store.add(a_request(), 1)[0].id
     with closing(sqlite3.connect(path)) as sql, sql:
-        sql.execute("INSERT INTO owners VALUES ('anna', 'x'), ('ben', 1e300)")
+        sql.execute(
+            "INSERT INTO owners (owner, turn) VALUES ('anna', 'x'), ('ben', 1e300), ('cleo', 9223372036854775807)"
+        )
         for seconds in ("soon", -1.0, 1e308, b"\xff"):
             sql.execute(
                 "INSERT OR REPLACE INTO timings VALUES ('kotoe-mini cpu', 'base', ?, ?)", (str(seconds), seconds)
             )
     with running_service(tmp_path / "data") as running:
         assert running.wait_for(job)["status"] == "succeeded"
-        assert running.wait_for(running.submit(owner="ben")["id"])["status"] == "succeeded"
+        for owner in ("ben", "cleo"):
+            assert running.wait_for(running.submit(owner=owner)["id"])["status"] == "succeeded"
+        turns = running.service.store._read("SELECT turn FROM owners ORDER BY turn")
+        assert [row["turn"] for row in turns] == [1, 2, 3]
         assert running.http.get("/readyz").status_code == 200
 
 
@@ -262,6 +301,44 @@ def test_a_queue_without_a_column_is_told_with_its_name(tmp_path: Path) -> None:
     assert ended.returncode == 2
     assert ended.stderr.startswith("error: ")
     assert ended.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("version", [0, 1, 3])
+def test_a_queue_that_tells_a_wrong_version_is_told_in_a_line(tmp_path: Path, version: int) -> None:
+    path = tmp_path / "jobs.sqlite3"
+    JobStore(path, ROOMY).close()
+    with closing(sqlite3.connect(path)) as sql:
+        sql.execute(f"PRAGMA user_version = {version}")
+    with pytest.raises(StorageDamaged, match=rf"says that it is of version {version}, but has other tables"):
+        JobStore(path, ROOMY)
+
+
+def test_more_columns_than_this_version_knows_do_no_harm(tmp_path: Path) -> None:
+    path = tmp_path / "data" / "jobs.sqlite3"
+    with closing(JobStore(path, ROOMY)) as store:
+        job = store.add(a_request(), 1)[0].id
+    with closing(sqlite3.connect(path)) as sql:
+        for table in ("jobs", "owners", "timings"):
+            sql.execute(f"ALTER TABLE {table} ADD COLUMN later TEXT")
+    with running_service(tmp_path / "data") as running:
+        assert running.wait_for(job)["status"] == "succeeded"
+        assert running.wait_for(running.submit()["id"])["status"] == "succeeded"
+
+
+def test_other_programs_may_tidy_the_file_up_while_the_service_runs(tmp_path: Path) -> None:
+    with running_service(tmp_path / "data") as running:
+        for seed in range(20):
+            running.wait_for(running.submit(seed=seed)["id"])
+        with closing(sqlite3.connect(tmp_path / "data" / "jobs.sqlite3", isolation_level=None, timeout=30)) as sql:
+            for statement in (
+                "PRAGMA wal_checkpoint(TRUNCATE)",
+                "DELETE FROM jobs",
+                "VACUUM",
+                "PRAGMA wal_checkpoint(TRUNCATE)",
+            ):
+                sql.execute(statement)
+                assert running.http.get("/readyz").status_code == 200
+                assert running.wait_for(running.submit()["id"])["status"] == "succeeded"
 
 
 def test_a_mistake_in_our_sql_is_no_full_disk(tmp_path: Path) -> None:

@@ -276,6 +276,18 @@ def test_a_client_that_takes_nothing_of_its_answer_is_dropped(serve: Serve, monk
         assert time.monotonic() - started_at < connections.KEEP_ALIVE_S
 
 
+def test_clients_that_take_nothing_make_room_for_others(small: RunningService, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connections, "UNREAD_S", 0.2)
+    path = small.wait_for(small.submit()["id"])["images"][0]["url"]
+    small.http.close()
+    request = f"GET {path}?size=1024 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
+    with ExitStack() as stack:
+        for _ in range(20):
+            stack.enter_context(connected(small.url, receive_buffer=4096)).sendall(request * 50)
+        wait_until(lambda: not small.server.connections.waiting)
+        wait_until(lambda: exchange(small.url, LAST_POLL).status == 200)
+
+
 @pytest.mark.crash
 def test_a_client_that_reads_slowly_gets_everything(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connections, "STALL_S", 3.0)

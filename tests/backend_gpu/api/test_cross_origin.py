@@ -101,6 +101,19 @@ def test_a_surprise_can_be_read_by_a_named_site(serve: Serve, monkeypatch: pytes
     assert answer.headers[ALLOWED] == SITE
 
 
+def test_a_named_site_may_call_a_service_on_the_browsers_own_machine(open_to_sites: RunningService) -> None:
+    asked = {
+        "Origin": SITE,
+        "Access-Control-Request-Method": "POST",
+        "Access-Control-Request-Private-Network": "true",
+    }
+    answer = open_to_sites.http.options("/v1/jobs", headers=asked)
+    assert answer.status_code == 200
+    assert answer.headers["access-control-allow-private-network"] == "true"
+    refusal = open_to_sites.http.options("/v1/jobs", headers=asked | {"Origin": "https://evil.example"})
+    assert error_of(refusal, 400, "origin_not_allowed")["param"] == "Origin"
+
+
 def test_a_named_site_follows_a_job(open_to_sites: RunningService) -> None:
     job_id = open_to_sites.submit()["id"]
     with open_to_sites.http.stream("GET", f"/v1/jobs/{job_id}/events", headers={"Origin": SITE}) as answer:

@@ -201,6 +201,7 @@ def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]
         "blood\u200bbath",
         "a g\u3164un",
         "a gu\U000e0020n",
+        "a gu\tn",
     ],
 )
 @pytest.mark.parametrize("param", ["prompt", "negative_prompt", "source_prompt"])
@@ -228,7 +229,7 @@ def test_a_blocked_term_is_refused_anywhere_in_japanese(strict: RunningService, 
     "unseen", ["\u200b", "\u00ad", "\u2060", "\ufeff", "\u200e", "\u202e", "\u034f", "\ufe0f", "\u200d"]
 )
 def test_a_blocked_term_is_refused_whatever_unseen_character_is_in_it(strict: RunningService, unseen: str) -> None:
-    for source in (f"爆{unseen}弾", f"{unseen}爆弾を", f"赤い爆{unseen * 3}弾"):
+    for source in (f"爆{unseen}弾", f"{unseen}爆弾を", f"赤い爆{unseen * 3}弾", "爆\t弾"):
         answer = strict.http.post("/v1/jobs", json={"prompt": "a red cat", "source_prompt": source})
         assert error_of(answer, 400, "content_policy_violation")["param"] == "source_prompt"
 
@@ -294,11 +295,11 @@ def test_a_prompt_of_spaces_is_empty(shared: RunningService, prompt: str) -> Non
 
 
 def test_user_text_stays_out_of_file_names_and_cannot_break_the_record(serve: Serve, tmp_path: Path) -> None:
-    nasty = "'; DROP TABLE jobs; -- ../../etc/passwd \x00 %s {x} <b>"
+    nasty = "'; DROP TABLE jobs; -- ../../etc/passwd %s {x} <b>"
     with serve(gallery=str(tmp_path / "gallery")) as running:
         job = running.wait_for(running.submit(prompt=nasty, source_prompt=nasty, negative_prompt=nasty)["id"])
         wait_until(lambda: running.service.store.get(job["id"]).is_delivered)
-        assert job["request"]["prompt"] == nasty.replace("\x00", " ")
+        assert job["request"]["prompt"] == nasty
         (path,) = (tmp_path / "gallery").rglob("*.png")
     assert re.fullmatch(r"\d{8}T\d{6}_[0-9a-f]{32}_0\.png", path.name)
     assert path.parent == tmp_path / "gallery" / "anonymous"

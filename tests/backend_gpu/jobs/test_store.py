@@ -476,14 +476,14 @@ def test_a_file_of_the_first_version_is_brought_up_to_date(tmp_path: Path, clock
         old.executescript(MIGRATIONS[0])
         request = json.dumps(a_request().to_json())
         old.execute(
-            "INSERT INTO jobs (id, owner, request, batch_key, pictures, created_at) VALUES ('1', 'anna', ?, '', 1, 0)",
-            (request,),
+            "INSERT INTO jobs (id, owner, request, batch_key, pictures, created_at) VALUES (?, 'anna', ?, '', 1, 0)",
+            ("1" * 32, request),
         )
         old.commit()
     for _ in range(2):
         with closing(JobStore(path, ROOMY, clock)) as opened:
-            assert opened.get("1").request == a_request()
-            assert opened.get("1").request_id == ""
+            assert opened.get("1" * 32).request == a_request()
+            assert opened.get("1" * 32).request_id == ""
             new = opened.add(a_request(), 1, request_id="request-1")[0]
             assert opened.get(new.id).request_id == "request-1"
 
