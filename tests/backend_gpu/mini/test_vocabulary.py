@@ -190,7 +190,8 @@ def test_blank_rows_spaces_and_any_comma_change_nothing(tmp_path: Path) -> None:
         ("cat", False),
         ("apple", False),
     ]
-    translation = OfflineTranslator(tmp_path).translate("赤い恐竜と青いワンコと猫")
-    assert (translation.english, translation.unknown_words) == ("a red dinosaur and a blue dog and a cat", ())
-    assert translation.not_drawn == ()
+    said = {"赤い恐竜": "a red dinosaur", "青いワンコ": "a blue dog", "猫": "a cat"}
+    for japanese, english in said.items():
+        translation = OfflineTranslator(tmp_path).translate(japanese)
+        assert (translation.english, translation.unknown_words, translation.not_drawn) == (english, (), ())
     assert [word.japanese for word in drawable(tmp_path)["concept"]] == ["きょうりゅう", "犬", "にゃんこ", "apple"]
