@@ -280,12 +280,13 @@ def test_make_under_nohup_outlives_its_terminal(tmp_path: Path) -> None:
 HAS_IPV6 = Path("/proc/net/if_inet6").exists() and "00000000000000000000000000000001" in Path(
     "/proc/net/if_inet6"
 ).read_text(encoding="ascii")
+NEEDS_IPV6 = pytest.mark.skipif(not HAS_IPV6, reason="no IPv6")
 
 
 @pytest.mark.parametrize(
     ("page_host", "backend_host", "page_at", "backend_at"),
     [
-        pytest.param("::1", "[::1]", "[::1]", "[::1]", marks=pytest.mark.skipif(not HAS_IPV6, reason="no IPv6")),
+        pytest.param("::1", "[::1]", "[::1]", "[::1]", marks=NEEDS_IPV6),
         pytest.param("127.0.0.2", "127.0.0.3", "127.0.0.2", "127.0.0.3", marks=pytest.mark.crash),
         pytest.param("LOCALHOST", "LocalHost", "localhost", "localhost", marks=pytest.mark.crash),
     ],
@@ -352,6 +353,7 @@ def test_both_runtimes_read_a_host_alike(monkeypatch: pytest.MonkeyPatch, host: 
         ("127.0.0.1:8000", "there is no such address or host name"),
         ("a" * 64, "there is no such address or host name"),
         ("192.0.2.77", "this machine has no such address"),
+        pytest.param("fe80::1", "this machine has no such address", marks=NEEDS_IPV6),
         ("::ffff:192.0.2.77", "this machine has no such address"),
     ],
 )
@@ -443,8 +445,8 @@ def test_one_port_for_page_and_backend_is_told_before_anything_starts(
     ("page_host", "backend_host"),
     [
         ("127.0.0.2", "127.0.0.3"),
-        pytest.param("::", "0.0.0.0", marks=pytest.mark.skipif(not HAS_IPV6, reason="no IPv6")),
-        pytest.param("::1", "127.0.0.1", marks=pytest.mark.skipif(not HAS_IPV6, reason="no IPv6")),
+        pytest.param("::", "0.0.0.0", marks=NEEDS_IPV6),
+        pytest.param("::1", "127.0.0.1", marks=NEEDS_IPV6),
     ],
 )
 def test_one_port_at_two_addresses_is_well(page_host: str, backend_host: str) -> None:
