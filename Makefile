@@ -95,7 +95,8 @@ destroy: ## remove it, pictures included: PROJECT=… [REGION=…] [YES=1] [WAIT
 
 mini-train: $(RUNTIME) ## a mini model of your own: [CONCEPTS=my.tsv] [FONT=my.ttf] [MINUTES=60] [FOLDER=out/mini]
 	@set -e; folder="$${FOLDER:-out/mini}"; minutes="$${MINUTES:-60}"; \
-	case "$$minutes" in [!1-9]*|*[!0-9]*) echo "MINUTES is $$minutes: must be a whole number from 1" >&2; exit 2;; esac; \
+	case "$$minutes" in [!1-9]*|*[!0-9]*|???????*) \
+	  echo "MINUTES is $$minutes: must be a whole number from 1 to 999999" >&2; exit 2;; esac; \
 	echo "First the base model for $$minutes min, then the upsampler for $$((minutes / 3 + 1)); Ctrl-C stops, and the same"; \
 	echo "command goes on from there."; \
 	train() { $(PYTHON) -m backend_gpu.mini.training "$$@" --folder="$$folder" \

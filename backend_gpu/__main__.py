@@ -212,6 +212,8 @@ def output_paths(out: Path, count: int) -> list[Path]:
         out = expanded(out)
     except ValueError as error:
         raise InvalidRequest(f"{out}: {error}") from error
+    if out.name.lower() == ".png":
+        raise InvalidRequest(f"{out} has no name before .png: choose one, such as apple.png")
     if out.suffix.lower() != ".png":
         raise InvalidRequest(f"{out} does not end in .png: pictures are written as PNG, such as apple.png")
     paths = [out] if count == 1 else [out.with_stem(f"{out.stem}-{number}") for number in range(1, count + 1)]

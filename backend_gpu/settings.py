@@ -27,12 +27,16 @@ def sendable(token: SecretStr) -> SecretStr:
 
 
 def bare_host(host: str) -> str:
-    """A host as sockets take it: an address in its shortest form, IPv6 without brackets; a name in lower case."""
+    """A host as sockets take it: an address in its shortest form, IPv6 without brackets; a name in lower case.
+
+    IPv4 in the guise of IPv6 (::ffff:127.0.0.1) becomes plain, as sockets for IPv6 alone refuse it.
+    """
     host = host.strip()
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
     try:
-        return str(ipaddress.ip_address(host))
+        address = ipaddress.ip_address(host)
+        return str(getattr(address, "ipv4_mapped", None) or address)
     except ValueError:
         return host.lower()
 

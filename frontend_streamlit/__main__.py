@@ -4,6 +4,7 @@ import argparse
 import ctypes
 import errno
 import ipaddress
+import os
 import signal
 import socket
 import subprocess
@@ -26,7 +27,6 @@ STOP_TIMEOUT_S = 40
 POLL_INTERVAL_S = 0.2
 MAX_STARTS, STARTS_WINDOW_S = 5, 600  # of a process that dies again and again
 FIRST_PAUSE_S = 1.0  # before it is started again; each one is twice as long
-BAD_INPUT = 2  # the exit code of a process that was told something impossible: the same again would not help
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 
@@ -80,7 +80,7 @@ class Part:
 
     def _start_later(self, exit_code: int) -> None:
         how = f"has ended (exit code {exit_code})" if exit_code >= 0 else f"was killed (signal {-exit_code})"
-        if exit_code == BAD_INPUT or (exit_code >= 0 and not self._was_ready):
+        if exit_code >= 0 and not self._was_ready:  # what stopped it once, such as a taken port, may have gone
             raise CantStart(f"the {self.name} {how}: the lines above say why")
         now = time.monotonic()
         self._started_at = [started_at for started_at in self._started_at if now - started_at < STARTS_WINDOW_S]
@@ -106,6 +106,7 @@ def main() -> int:
         if options.with_backend:
             backend_settings = BackendSettings()
             parts.insert(0, backend(backend_settings))
+            refuse_one_port_for_both(settings, backend_settings)
             defaults = {
                 "FRONTEND_BACKEND_URL": parts[0].url,
                 "FRONTEND_BACKEND_TOKEN": backend_settings.token,
@@ -118,11 +119,12 @@ def main() -> int:
         tell(f"error: {error}", sys.stderr)
         return 2
     stopped = threading.Event()
+    terminal = unheard_terminal()
     for stop in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         if stop is not signal.SIGHUP or signal.getsignal(stop) is not signal.SIG_IGN:  # as nohup has it
             signal.signal(stop, lambda *_: stopped.set())
     utf8_paths = {"PYTHONUTF8": "1"}  # torch takes no others, whatever the locale says
-    return run(parts, environment_with(defaults) | utf8_paths, stopped)
+    return run(parts, environment_with(defaults) | utf8_paths, stopped, terminal)
 
 
 def page(settings: Settings) -> Part:
@@ -184,10 +186,27 @@ def address_of(host: str, port: int, prefix: str) -> str:
             told = f"port {port} can't be used ({error.strerror}): choose another with {prefix}_PORT=…"
             if error.errno == errno.EADDRINUSE:
                 told = f"port {port} is taken: stop what uses it, or choose another with {prefix}_PORT=…"
-            elif error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+            elif error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EINVAL):
                 told = f"{prefix}_HOST is {host!r}: this machine has no such address"
             raise CantStart(told) from error
     return str(address[0])
+
+
+def refuse_one_port_for_both(settings: Settings, backend_settings: BackendSettings) -> None:
+    """See that page and backend don't want the same port: the second would fail, and the first answer for it.
+
+    Raises:
+        CantStart: they do.
+    """
+    if settings.port != backend_settings.port:
+        return
+    ours = ipaddress.ip_address(address_of(settings.host, settings.port, "FRONTEND"))
+    theirs = ipaddress.ip_address(address_of(backend_settings.host, backend_settings.port, "BACKEND"))
+    if ours.version == theirs.version and (ours == theirs or ours.is_unspecified or theirs.is_unspecified):
+        raise CantStart(
+            f"page and backend would both have port {settings.port}: choose another with FRONTEND_PORT=… "
+            "or BACKEND_PORT=…"
+        )
 
 
 def url_of(host: str, address: str, port: int) -> str:
@@ -197,8 +216,36 @@ def url_of(host: str, address: str, port: int) -> str:
     return f"http://[{host.replace('%', '%25')}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def run(parts: list[Part], environment: Mapping[str, str], stopped: threading.Event) -> int:
-    """Start the processes in this order, say when all are ready, and keep them running; end all when one can't."""
+def unheard_terminal() -> int | None:
+    """The terminal, as a file, if its hang-up may not reach us as SIGHUP; None: it does, or is not to end us.
+
+    In `ssh -t host make run` make leads the session: it alone gets the signal, does not pass it on and waits for us.
+    """
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN or os.getpgrp() != os.getsid(0):
+        return None
+    try:
+        return os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY)
+    except OSError:
+        return None
+
+
+def has_hung_up(terminal: int) -> bool:
+    """Whether a terminal has gone."""
+    try:
+        os.tcgetpgrp(terminal)
+    except OSError:
+        return True
+    return False
+
+
+def run(
+    parts: list[Part], environment: Mapping[str, str], stopped: threading.Event, terminal: int | None = None
+) -> int:
+    """Start the processes in this order, say when all are ready, and keep them running; end all when one can't.
+
+    Args:
+        terminal: they end when it hangs up.
+    """
     started_at, told = time.monotonic(), False
     try:
         while True:
@@ -209,7 +256,7 @@ def run(parts: list[Part], environment: Mapping[str, str], stopped: threading.Ev
                 tell(f"\n  言絵 is ready: {parts[-1].url}\n  Ctrl-C stops it.\n")
             if not told and time.monotonic() - started_at > READY_TIMEOUT_S:
                 raise CantStart(f"not ready after {READY_TIMEOUT_S} s: the lines above say why")
-            if stopped.wait(POLL_INTERVAL_S):
+            if stopped.wait(POLL_INTERVAL_S) or (terminal is not None and has_hung_up(terminal)):
                 return 0
     except CantStart as error:
         tell(f"error: {error}", sys.stderr)

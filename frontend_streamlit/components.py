@@ -174,12 +174,13 @@ def show_notices(session: Session, clients: Clients, status: Status | None) -> N
         retry = (session.translate, clients.translator)
         st.button(texts.translate_again, key=button, on_click=session.act, args=retry)
     if translation is not None and not session.is_edited:
-        if not translation.english:
-            st.warning(texts.nothing_understood)
         if translation.unknown_words:
-            st.warning(texts.unknown_words.format(as_text(texts.comma.join(translation.unknown_words))))
-        for unknown_word, known in translation.suggestions.items():
-            st.info(texts.suggestion.format(as_text(unknown_word), as_text(known)))
+            told = [texts.unknown_words.format(as_text(texts.comma.join(translation.unknown_words)))]
+            for unknown_word, known in translation.suggestions.items():
+                told.append(texts.suggestion.format(as_text(unknown_word), as_text(known)))
+            st.warning(" ".join(told))
+        elif not translation.english:
+            st.warning(texts.nothing_understood)
         if translation.not_drawn and (status is None or status.model != "glide"):
             st.info(texts.not_drawn.format(as_text(texts.comma.join(translation.not_drawn))))
     english = st.session_state.english
@@ -264,7 +265,7 @@ def show_draw_button(session: Session, clients: Clients) -> None:
         st.error(sentence_for(session.submit_error, texts))
         if str(session.submit_error) and session.language == "en":
             st.caption(as_text(str(session.submit_error)))
-    elif session.has_nothing_to_draw and not st.session_state.english.strip():
+    elif session.has_nothing_to_draw and not any(st.session_state[key].strip() for key in ("prompt", "english")):
         st.warning(texts.nothing_to_draw)
 
 

@@ -1,12 +1,11 @@
 """What the mini model can draw, as a list to choose from: read from the two files that its training starts from."""
 
-import csv
 import tomllib
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from frontend_streamlit.translation.japanese_lexicon import japanese_names
+from frontend_streamlit.translation.japanese_lexicon import japanese_names, read_concepts
 
 
 @dataclass(frozen=True)
@@ -20,9 +19,9 @@ class Word:
 @lru_cache
 def drawable(data_dir: Path) -> dict[str, tuple[Word, ...]]:
     """The words by kind: concept, colour, scene, style."""
-    with (data_dir / "concepts.tsv").open(encoding="utf-8-sig", newline="") as file:
-        rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
-        concepts = tuple(Word(japanese_names(row)[0], row["english"]) for row in rows)
+    concepts = tuple(
+        Word((japanese_names(row) or [row["english"]])[0], row["english"]) for row in read_concepts(data_dir)
+    )
     grammar = tomllib.loads((data_dir / "grammar.toml").read_text(encoding="utf-8"))
     others = {
         kind: tuple(Word(row["japanese"][0], row["english"]) for row in grammar[kind])

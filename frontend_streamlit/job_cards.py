@@ -55,8 +55,11 @@ def follow_jobs(
     with surprises_told(texts):
         jobs = first.pop() if first else read_jobs(session, clients)
         if isinstance(jobs, BackendError):
-            if clients.gpu_vm is None or not isinstance(jobs, BackendUnavailable):  # its sleep is told elsewhere
-                st.warning(sentence_for(jobs, texts))
+            sentence = sentence_for(jobs, texts)
+            is_told = session.submit_error is not None and sentence_for(session.submit_error, texts) == sentence
+            sleeps = clients.gpu_vm is not None and isinstance(jobs, BackendUnavailable)  # which is told elsewhere
+            if not is_told and not sleeps:
+                st.warning(sentence)
         else:
             draw_job_cards(session, clients, jobs)
         if poll_interval_s(jobs, clients) != interval_s:

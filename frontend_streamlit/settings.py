@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -26,12 +27,16 @@ def sendable(token: SecretStr) -> SecretStr:
 
 
 def bare_host(host: str) -> str:
-    """A host as sockets take it: an address in its shortest form, IPv6 without brackets; a name in lower case."""
+    """A host as sockets take it: an address in its shortest form, IPv6 without brackets; a name in lower case.
+
+    IPv4 in the guise of IPv6 (::ffff:127.0.0.1) becomes plain, as sockets for IPv6 alone refuse it.
+    """
     host = host.strip()
     if host.startswith("[") and host.endswith("]"):
         host = host[1:-1]
     try:
-        return str(ipaddress.ip_address(host))
+        address = ipaddress.ip_address(host)
+        return str(getattr(address, "ipv4_mapped", None) or address)
     except ValueError:
         return host.lower()
 
@@ -51,6 +56,18 @@ def expanded(path: Path) -> Path:
 def expanded_root(root: str) -> str:
     """Likewise the root of a gallery, which may be a bucket's URL instead."""
     return str(expanded(Path(root))) if root.startswith("~") else root
+
+
+def web_address(url: str) -> str:
+    """Refuse what can't be opened."""
+    try:
+        parts = urlsplit(url)
+        is_one = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_one = False
+    if not is_one or re.search(r"[\s?#]", url):
+        raise ValueError("an address is http:// or https://, a host, and if need be a port and a path")
+    return url
 
 
 def is_vm_name(name: str) -> str:
@@ -80,7 +97,9 @@ class Settings(BaseSettings):
 
     host: Annotated[Host, Field(description="address that the page listens on")] = "127.0.0.1"
     port: Annotated[int, Field(ge=1, le=65535, description="port of the page")] = 8501
-    backend_url: Annotated[str, Field(description="where the backend is")] = "http://127.0.0.1:8000"
+    backend_url: Annotated[str, AfterValidator(web_address), Field(description="where the backend is")] = (
+        "http://127.0.0.1:8000"
+    )
     backend_token: Annotated[SecretStr, AfterValidator(sendable), Field(description="the backend's bearer token")] = (
         SecretStr("")
     )

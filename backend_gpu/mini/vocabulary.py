@@ -66,7 +66,8 @@ def load_vocabulary(concepts: Path = CONCEPTS, grammar: Path = GRAMMAR) -> Vocab
     colours = {entry["english"]: tuple(entry["rgb"]) for entry in forms["colour"]}
     try:
         with concepts.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+            reader = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
+            rows = [(reader.line_num, row) for row in reader if not _is_blank(row)]
     except OSError as error:
         raise ConceptTableError(f"can't read the concepts in {concepts}: {error}") from error
     except UnicodeDecodeError as error:
@@ -74,11 +75,11 @@ def load_vocabulary(concepts: Path = CONCEPTS, grammar: Path = GRAMMAR) -> Vocab
             f"{concepts} is not in UTF-8: save it so, with tabs between (Excel's Unicode text is UTF-16, its other "
             "text formats have an encoding of the country)"
         ) from error
-    if not rows or not rows[0].keys() >= COLUMNS:
+    except csv.Error as error:  # such as a field of more than 131072 characters
+        raise ConceptTableError(f"{concepts}, line {reader.reader.line_num}: {error}") from error
+    if not rows or not rows[0][1].keys() >= COLUMNS:
         raise ConceptTableError(f"{concepts} needs a first line with {', '.join(sorted(COLUMNS))}, and tabs between")
-    table = tuple(
-        _concept(row, colours, f"{concepts}, line {line}", concepts.parent) for line, row in enumerate(rows, 2)
-    )
+    table = tuple(_concept(row, colours, f"{concepts}, line {line}", concepts.parent) for line, row in rows)
     names = [concept.english for concept in table]
     if len(set(names)) < len(names):
         raise ConceptTableError(f"{concepts} has a concept twice: {max(names, key=names.count)}")
@@ -105,6 +106,11 @@ def _article_rule() -> tuple[tuple[str, ...], ...]:
     return tuple(rule["an_before"]), tuple(rule["a_exceptions"]), tuple(rule["an_exceptions"])
 
 
+def _is_blank(row: Mapping[str, object]) -> bool:
+    """Whether a row has nothing but tabs and spaces."""
+    return not any(isinstance(value, str) and value.strip() for value in row.values())
+
+
 def _concept(row: dict[str, str], colours: Mapping[str, object], place: str, folder: Path) -> Concept:
     """One row of the table, checked."""
     if None in row.values():
@@ -114,7 +120,10 @@ def _concept(row: dict[str, str], colours: Mapping[str, object], place: str, fol
             raise ConceptTableError(f"{place}: {name} is {row[name]!r}, must be lower-case English words")
     if row["colour"] and row["colour"] not in colours:
         raise ConceptTableError(f"{place}: the colour is {row['colour']!r}, must be empty or of {', '.join(colours)}")
+    tint = row["tint"].strip().lower()
+    if tint not in ("yes", ""):
+        raise ConceptTableError(f"{place}: tint is {row['tint']!r}, must be yes or empty")
     glyph = row["glyph"]
     if Path(glyph).suffix:
         glyph = str(folder / glyph)
-    return Concept(glyph, row["english"], row["plural"], row["colour"], row["tint"] == "yes")
+    return Concept(glyph, row["english"], row["plural"], row["colour"], tint == "yes")

@@ -1,6 +1,7 @@
 """The words of the offline translator, read from the table of concepts and the grammar beside the mini model."""
 
 import csv
+import re
 import tomllib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -115,8 +116,7 @@ class Lexicon:
 
         Raises: OSError, or ValueError if a file is broken.
         """
-        with (data_dir / "concepts.tsv").open(encoding="utf-8-sig", newline="") as file:
-            concepts = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+        concepts = read_concepts(data_dir)
         grammar = tomllib.loads((data_dir / "grammar.toml").read_text(encoding="utf-8"))
         own = grammar["translator"]
 
@@ -136,7 +136,7 @@ class Lexicon:
             articles=ArticleRule(**{name: tuple(beginnings) for name, beginnings in grammar["article"].items()}),
             limits=Limits(**grammar["limits"]),
             largest_number=max(row["number"] for row in grammar["count"]),
-            tintable=frozenset(row["english"] for row in concepts if row["tint"] == "yes"),
+            tintable=frozenset(row["english"] for row in concepts if row["tint"].strip().lower() == "yes"),
             own_colours={row["english"]: row["colour"] for row in concepts if row["colour"]},
             finer_colours=_folded(word for row in grammar["colour"] for word in row.get("nearest", [])),
             counters=_longest_first(own["counters"]),
@@ -167,9 +167,29 @@ class Lexicon:
         return fold_kana(surface) in self.heads
 
 
+def read_concepts(data_dir: Path) -> list[dict[str, str]]:
+    """The rows of the table of concepts, without blank ones.
+
+    Raises: OSError, or ValueError if it is broken.
+    """
+    with (data_dir / "concepts.tsv").open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
+        concepts = []
+        try:
+            for row in reader:
+                if not any(isinstance(value, str) and value.strip() for value in row.values()):
+                    continue
+                if None in row.values():
+                    raise ValueError(f"concepts.tsv, line {reader.line_num}: a column is missing")
+                concepts.append(row)
+        except csv.Error as error:  # such as a field of more than 131072 characters
+            raise ValueError(f"concepts.tsv, line {reader.reader.line_num}: {error}") from error
+    return concepts
+
+
 def japanese_names(row: dict[str, str]) -> list[str]:
-    """Names and spellings in one row of the table of concepts."""
-    return [name for name in row["japanese"].split("、") if name]
+    """Names and spellings in one row of the table of concepts; commas of any kind part them."""
+    return [name.strip() for name in re.split("[、,，]", row["japanese"]) if name.strip()]
 
 
 def _concept_words(concepts: Iterable[dict[str, str]]) -> Iterator[tuple[str, Meaning]]:

@@ -3,6 +3,7 @@
 import json
 import os
 import pwd
+import re
 import shlex
 import subprocess
 import sys
@@ -174,9 +175,19 @@ def test_a_path_that_is_too_long_is_one_clear_line(tmp_path: Path) -> None:
     assert_refused(run_image(APPLE, f"--out={folder / 'a.png'}"), "can't write", "File name too long")
 
 
-@pytest.mark.parametrize("out", ["", ".png", "pictures/", "png"])
-def test_a_name_that_is_empty_is_one_clear_line(out: str) -> None:
-    with pytest.raises(InvalidRequest, match=r"does not end in \.png"):
+@pytest.mark.parametrize(
+    ("out", "told"),
+    [
+        ("", "does not end in .png"),
+        ("pictures/", "does not end in .png"),
+        ("png", "does not end in .png"),
+        (".png", ".png has no name before .png"),
+        (".PNG", ".PNG has no name before .png"),
+        ("pictures/.png", "pictures/.png has no name before .png"),
+    ],
+)
+def test_a_name_that_is_empty_is_one_clear_line(out: str, told: str) -> None:
+    with pytest.raises(InvalidRequest, match=re.escape(told)):
         output_paths(Path(out), 1)
 
 

@@ -123,19 +123,35 @@ def test_what_the_mini_model_cannot_draw_is_not_said_of_another_model(page: Page
     assert JAPANESE.not_drawn.format("赤い") not in page.words
 
 
-def test_the_word_that_was_probably_meant_is_shown(page: Page) -> None:
-    page.open().write("猫とペンギソ")
-    assert JAPANESE.suggestion.format("ペンギソ", "ペンギン") in page.words
+def notices(page: Page) -> list[str]:
+    return [element.value for kind in (page.app.info, page.app.warning, page.app.error) for element in kind]
 
 
-def test_a_prompt_of_which_nothing_was_understood_says_what_to_do(page: Page, backend: FakeBackend) -> None:
-    page.open().write("らりるれろ")
-    assert JAPANESE.nothing_understood in page.words
-    assert JAPANESE.unknown_words.format("らりるれろ") in page.words
+def test_the_word_that_was_probably_meant_is_shown_with_the_one_that_was_not_understood(page: Page) -> None:
+    page.open().write("赤いりんごとペンギソ")
+    told = (JAPANESE.unknown_words.format("ペンギソ"), JAPANESE.suggestion.format("ペンギソ", "ペンギン"))
+    assert notices(page) == [" ".join(told)]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "told"),
+    [
+        ("らりるれろ", [JAPANESE.unknown_words.format("らりるれろ")]),
+        ("金魚", [JAPANESE.unknown_words.format("金魚")]),
+        ("사과", [JAPANESE.unknown_words.format("사과")]),
+        ("ペンギソ", [JAPANESE.unknown_words.format("ペンギソ"), JAPANESE.suggestion.format("ペンギソ", "ペンギン")]),
+        ("。", [JAPANESE.nothing_understood]),
+    ],
+)
+def test_a_prompt_of_which_nothing_was_understood_gets_one_notice_that_says_what_to_do(
+    page: Page, backend: FakeBackend, prompt: str, told: list[str]
+) -> None:
+    page.open().write(prompt)
+    assert notices(page) == [" ".join(told)]
     page.press("draw")
-    assert JAPANESE.nothing_to_draw in page.words
+    assert notices(page) == [" ".join(told)]
     assert not submitted(backend)
-    assert page.prompt == "らりるれろ"
+    assert page.prompt == prompt
 
 
 def test_drawing_nothing_asks_for_words(page: Page, backend: FakeBackend) -> None:
@@ -669,6 +685,13 @@ def test_a_backend_that_is_away_leaves_a_page_that_translates_and_shows_the_gall
     assert JAPANESE.errors[BackendUnavailable] in page.words
     assert len(page.go_to("gallery").images) == 1
     assert not page.app.error
+
+
+def test_what_cant_be_handed_in_because_the_backend_is_away_is_told_once(page: Page, backend: FakeBackend) -> None:
+    page.open().write(APPLE)
+    backend.answer_with(CUT)
+    page.press("draw")
+    assert notices(page) == [JAPANESE.errors[BackendUnavailable]]
 
 
 def test_a_model_that_is_being_loaded_is_told(page: Page, backend: FakeBackend) -> None:

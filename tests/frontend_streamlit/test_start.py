@@ -1,25 +1,30 @@
 """`python -m frontend_streamlit`, which is what `make run` runs."""
 
+import fcntl
 import os
+import pty
 import shlex
 import signal
 import socket
 import subprocess
 import sys
+import termios
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
 import requests
+from pydantic import ValidationError
 
 from backend_gpu import settings as backend_settings
 from frontend_streamlit import __main__ as launcher
 from frontend_streamlit.__main__ import Part, answers
-from frontend_streamlit.settings import BackendSettings
+from frontend_streamlit.settings import BackendSettings, Settings
 from tests.loopback import serving
 
 ROOT = Path(__file__).parents[2]
@@ -185,7 +190,7 @@ class Healthy(BaseHTTPRequestHandler):
 
 
 @pytest.mark.parametrize(
-    ("code", "was_ready", "starts"), [(1, False, 1), (2, False, 1), (2, True, 1), (1, True, 5), (0, True, 5)]
+    ("code", "was_ready", "starts"), [(1, False, 1), (2, False, 1), (2, True, 5), (1, True, 5), (0, True, 5)]
 )
 def test_what_ends_by_itself_is_started_again_if_that_can_help(
     tmp_path: Path,
@@ -229,15 +234,59 @@ def test_nohup_keeps_it_running_when_the_terminal_goes(tmp_path: Path) -> None:
         assert process.wait(60) == 0
 
 
+@contextmanager
+def made_on_a_terminal(tmp_path: Path, before: str) -> Iterator[tuple[list[int], Callable[[], None]]]:
+    """`make run` leading a terminal's session, as in `ssh -t`: its processes, and what hangs the terminal up."""
+    terminal, end = pty.openpty()
+    process = subprocess.Popen(
+        ["sh", "-c", f'{before} exec make run PYTHON="{sys.executable}"'],
+        cwd=ROOT,
+        env=environment(tmp_path),
+        stdin=end,
+        stdout=end,
+        stderr=end,
+        start_new_session=True,
+        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+    )
+    os.close(end)
+    alive: list[int] = []
+    try:
+        wait_for(lambda: [len(children_of(child)) for child in children_of(process.pid)] == [2])
+        (launcher_id,) = children_of(process.pid)
+        alive += [launcher_id, *children_of(launcher_id)]
+        yield alive, partial(os.close, terminal)
+    finally:
+        for process_id in alive:
+            with suppress(ProcessLookupError):
+                os.kill(process_id, signal.SIGTERM)
+        process.wait(60)
+
+
+def test_a_terminal_that_hangs_up_ends_everything_though_make_alone_is_told(tmp_path: Path) -> None:
+    with made_on_a_terminal(tmp_path, "") as (processes, hang_up):
+        hang_up()
+        wait_for(lambda: not any(map(is_alive, processes)))
+
+
+@pytest.mark.crash
+def test_make_under_nohup_outlives_its_terminal(tmp_path: Path) -> None:
+    with made_on_a_terminal(tmp_path, "trap '' HUP;") as (processes, hang_up):
+        hang_up()
+        settled = time.monotonic() + 2  # what would end them has long begun
+        wait_for(lambda: time.monotonic() > settled)
+        assert all(map(is_alive, processes))
+
+
 HAS_IPV6 = Path("/proc/net/if_inet6").exists() and "00000000000000000000000000000001" in Path(
     "/proc/net/if_inet6"
 ).read_text(encoding="ascii")
+NEEDS_IPV6 = pytest.mark.skipif(not HAS_IPV6, reason="no IPv6")
 
 
 @pytest.mark.parametrize(
     ("page_host", "backend_host", "page_at", "backend_at"),
     [
-        pytest.param("::1", "[::1]", "[::1]", "[::1]", marks=pytest.mark.skipif(not HAS_IPV6, reason="no IPv6")),
+        pytest.param("::1", "[::1]", "[::1]", "[::1]", marks=NEEDS_IPV6),
         pytest.param("127.0.0.2", "127.0.0.3", "127.0.0.2", "127.0.0.3", marks=pytest.mark.crash),
         pytest.param("LOCALHOST", "LocalHost", "localhost", "localhost", marks=pytest.mark.crash),
     ],
@@ -286,6 +335,8 @@ def test_a_wildcard_is_reached_on_loopback_and_all_else_as_it_was_set(host: str,
         ("FE80::1%Eth0", "fe80::1%Eth0"),
         ("Kotoe.LAN", "kotoe.lan"),
         ("127.0.0.1", "127.0.0.1"),
+        ("::ffff:127.0.0.1", "127.0.0.1"),
+        ("[::FFFF:0:0]", "0.0.0.0"),
     ],
 )
 def test_both_runtimes_read_a_host_alike(monkeypatch: pytest.MonkeyPatch, host: str, bare: str) -> None:
@@ -302,11 +353,13 @@ def test_both_runtimes_read_a_host_alike(monkeypatch: pytest.MonkeyPatch, host: 
         ("127.0.0.1:8000", "there is no such address or host name"),
         ("a" * 64, "there is no such address or host name"),
         ("192.0.2.77", "this machine has no such address"),
+        pytest.param("fe80::1", "this machine has no such address", marks=NEEDS_IPV6),
+        ("::ffff:192.0.2.77", "this machine has no such address"),
     ],
 )
 def test_a_host_that_is_none_of_this_machine_is_told_at_once(tmp_path: Path, prefix: str, host: str, told: str) -> None:
     done = run(environment(tmp_path, **{f"{prefix}_HOST": host}), "--with-backend")
-    assert done == (2, f"error: {prefix}_HOST is {host!r}: {told}\n")
+    assert done == (2, f"error: {prefix}_HOST is {host.removeprefix('::ffff:')!r}: {told}\n")
 
 
 @pytest.mark.parametrize(
@@ -373,6 +426,37 @@ def test_a_port_that_is_taken_is_told_in_one_line(tmp_path: Path, name: str) -> 
 
 
 @pytest.mark.parametrize(
+    ("page_host", "backend_host"),
+    [("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("127.0.0.2", "0.0.0.0"), ("localhost", "127.0.0.1")],
+)
+def test_one_port_for_page_and_backend_is_told_before_anything_starts(
+    tmp_path: Path, page_host: str, backend_host: str
+) -> None:
+    port = str(free_port())
+    hosts = {"FRONTEND_HOST": page_host, "BACKEND_HOST": backend_host}
+    code, told = run(environment(tmp_path, FRONTEND_PORT=port, BACKEND_PORT=port, **hosts), "--with-backend")
+    assert code == 2
+    assert told == (
+        f"error: page and backend would both have port {port}: choose another with FRONTEND_PORT=… or BACKEND_PORT=…\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("page_host", "backend_host"),
+    [
+        ("127.0.0.2", "127.0.0.3"),
+        pytest.param("::", "0.0.0.0", marks=NEEDS_IPV6),
+        pytest.param("::1", "127.0.0.1", marks=NEEDS_IPV6),
+    ],
+)
+def test_one_port_at_two_addresses_is_well(page_host: str, backend_host: str) -> None:
+    port = free_port()
+    launcher.refuse_one_port_for_both(
+        Settings(host=page_host, port=port), BackendSettings(host=backend_host, port=port)
+    )
+
+
+@pytest.mark.parametrize(
     ("name", "value", "told"),
     [
         ("FRONTEND_PORT", "http", "'http': Input should be a valid integer"),
@@ -381,6 +465,7 @@ def test_a_port_that_is_taken_is_told_in_one_line(tmp_path: Path, name: str) -> 
         ("FRONTEND_LOGIN", "password", "'password': Input should be 'none', 'oidc' or 'iap'"),
         ("FRONTEND_GPU_VM", "my-gpu", "'my-gpu': Value error, FRONTEND_GPU_VM is 'my-gpu', not projects/"),
         ("FRONTEND_BACKEND_TOKEN", "secret\n", "set: Value error, a token is ASCII letters"),
+        ("FRONTEND_BACKEND_URL", "localhost:8670", "'localhost:8670': Value error, an address is http:// or https://"),
         ("BACKEND_PORT", "0", "'0': Input should be greater than or equal to 1"),
     ],
 )
@@ -389,6 +474,45 @@ def test_a_bad_setting_is_told_in_one_line(tmp_path: Path, name: str, value: str
     assert code == 2
     assert line.startswith(f"error: {name} is {told}")
     assert line.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1:8000",
+        "https://kotoe.example/backend/",
+        "HTTP://言絵.example",
+        "http://[::1]:8000",
+        "http://[fe80::1%25eth0]:8000",
+        "http://gpu_1:80",
+    ],
+)
+def test_a_backend_may_be_at_any_web_address(url: str) -> None:
+    assert Settings(backend_url=url).backend_url == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "127.0.0.1:8000",
+        "kotoe.example",
+        "ftp://kotoe.example",
+        "http://",
+        "http://:8000",
+        "http:/kotoe.example",
+        "http://kotoe.example:port",
+        "http://kotoe.example:70000",
+        "http://kotoe.example:0",
+        "http://kotoe example",
+        "http://kotoe.example\n",
+        "http://[::1",
+        "http://kotoe.example/?a=b",
+        "http://kotoe.example/#a",
+    ],
+)
+def test_what_is_no_web_address_is_refused_as_a_backend(url: str) -> None:
+    with pytest.raises(ValidationError, match="an address is http:// or https://"):
+        Settings(backend_url=url)
 
 
 def run(settings: dict[str, str], *arguments: str) -> tuple[int, str]:

@@ -6,13 +6,22 @@ name and its plural, the colour it has of itself, "yes" if it may have any other
 
 import argparse
 import json
+import os
 import shlex
 import shutil
 import signal
+import socket
 import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import get_args
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C while torch is imported, some seconds, is no traceback
 
 import torch
 
@@ -43,6 +52,7 @@ from backend_gpu.settings import expanded
 from backend_gpu.streams import open_streams, tell
 
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+MAX_MINUTES = 999_999
 STUDY = Path(__file__).parents[3] / "docs" / "samplers.md"
 
 
@@ -136,12 +146,12 @@ def start_training(options: argparse.Namespace) -> None:
     is_base = options.network == "base"
     plan = train.BASE_PLAN if is_base else train.UPSAMPLER_PLAN
     if options.minutes is not None:
-        if not options.minutes > 0:
-            raise InvalidRequest(f"minutes is {options.minutes:g}, must be more than 0")
+        if not 0 < options.minutes <= MAX_MINUTES:
+            raise InvalidRequest(f"minutes is {options.minutes:g}, must be more than 0, at most {MAX_MINUTES}")
         plan = replace(plan, minutes=options.minutes)
+    make_folder(options.folder)
     torch.manual_seed(plan.seed)
     network = UNet(train.base_config(len(words)) if is_base else train.UPSAMPLER_CONFIG).to(device)
-    options.folder.mkdir(parents=True, exist_ok=True)
     earlier = options.start_from and options.start_from / f"{options.network}.safetensors"
     training = train.Training(network, plan, options.folder / f"{options.network}.pt", words, earlier)
     batches = train.Batches(
@@ -153,21 +163,60 @@ def start_training(options: argparse.Namespace) -> None:
         base=None if is_base else train.trained_base(options.folder / "base.pt", words).to(device),
     )
 
-    def stop(number: int, _: object) -> None:
-        training.is_stopped = True
-        signal.signal(number, signal.SIG_DFL)
-        tell("\nstopping after this step; a second time at once, without saving", sys.stderr)
-
-    signals = [number for number in STOPS if signal.getsignal(number) is not signal.SIG_IGN]  # as nohup has SIGHUP
-    before = {number: signal.signal(number, stop) for number in signals}
-    try:
+    with stopped_by_signals(training):
         train.train_until_done(training, batches, device)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
     if training.is_stopped:
         tell("the same command goes on from there")
         sys.exit(130)
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder of checkpoints, and see that files can be written there.
+
+    Raises:
+        InvalidRequest: they can't.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except (OSError, ValueError) as error:  # ValueError: a NUL in its name
+        why = getattr(error, "strerror", None) or error
+        raise InvalidRequest(f"can't write to the folder {folder} ({why}): choose another") from error
+
+
+@contextmanager
+def stopped_by_signals(training: train.Training) -> Iterator[None]:
+    """Let a signal stop training after the step at hand, and a second one at once.
+
+    Python's handlers wait for torch, minutes on a slow machine; so a thread reads from a socket that they came, and
+    tells.
+    """
+    signals = [number for number in STOPS if signal.getsignal(number) is not signal.SIG_IGN]  # as nohup has SIGHUP
+    came, heard = socket.socketpair()
+    came.setblocking(False)
+
+    def stop(_number: int, _: object) -> None:
+        training.is_stopped = True
+
+    def listen() -> None:
+        if heard.recv(1):
+            tell("\nstopping after this step; a second time at once, without saving", sys.stderr)
+        if number := heard.recv(1):
+            os._exit(128 + number[0])
+
+    listener = threading.Thread(target=listen, daemon=True)
+    listener.start()
+    wakeup = signal.set_wakeup_fd(came.fileno())
+    before = {number: signal.signal(number, stop) for number in signals}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(wakeup)
+        came.close()
+        listener.join()
+        heard.close()
 
 
 def export_weights(options: argparse.Namespace) -> None:
@@ -257,4 +306,6 @@ def study_samplers(options: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
+    if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     main()

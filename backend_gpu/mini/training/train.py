@@ -344,6 +344,7 @@ def train_until_done(training: Training, batches: Batches, device: torch.device)
     tell(begun(progress.name, training))
     if training.minutes >= plan.minutes:
         return
+    tell("The first step may take minutes on a slow machine; after it the time that is left is told now and then.")
     while training.minutes < plan.minutes and not training.is_stopped:
         t = draw_timesteps(plan, generator)
         alpha_bar = table[t][:, None, None, None].to(device)

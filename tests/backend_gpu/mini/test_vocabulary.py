@@ -97,11 +97,13 @@ def test_only_the_end_of_a_style_is_ever_cut_from_a_caption() -> None:
         assert TOKENIZER.count(caption) <= TOKENIZER.count(longest.caption()), caption
 
 
-def test_only_yes_makes_a_concept_tintable(tmp_path: Path) -> None:
+@pytest.mark.parametrize("yes", ["yes", "Yes", "YES", " yes "])
+@pytest.mark.parametrize("empty", ["", " "])
+def test_yes_makes_a_concept_tintable(tmp_path: Path, yes: str, empty: str) -> None:
     rows = [
         "glyph\tenglish\tplural\tcolour\ttint\tjapanese",
-        '🐕\tdog\tdogs\t\tyes\t"犬',
-        "🍎\tapple\tapples\tred\tno\t",
+        f'🐕\tdog\tdogs\t\t{yes}\t"犬',
+        f"🍎\tapple\tapples\tred\t{empty}\t",
     ]
     table = tmp_path / "concepts.tsv"
     table.write_text("\n".join(rows), encoding="utf-8")
@@ -122,6 +124,11 @@ HEADER = "glyph\tenglish\tplural\tcolour\ttint\tjapanese"
         ([HEADER, "🐕\tdog\tdogs"], "line 2: a column is missing"),
         ([HEADER, "🐕\tdog\tdogs\t\t\t犬", "🐈\tCat\tcats\t\t\t猫"], "line 3: english is 'Cat', must be lower-case"),
         ([HEADER, "🐕\tdog\tdogs\tmauve\t\t犬"], "line 2: the colour is 'mauve', must be empty or of red, blue"),
+        ([HEADER, "🐕\tdog\tdogs\t\tmaybe\t犬"], "line 2: tint is 'maybe', must be yes or empty"),
+        ([HEADER, "🐕\tdog\tdogs\t\tno\t犬"], "line 2: tint is 'no', must be yes or empty"),
+        ([HEADER, "", "\t\t\t\t\t", "🐈\tcat"], "line 4: a column is missing"),
+        ([HEADER, " ", "🐕\tDog\tdogs\t\t\t犬"], "line 3: english is 'Dog'"),
+        ([HEADER, "🐕\tdog\tdogs\t\t\t" + "犬" * 131073], r"my\.tsv, line 2: field larger than field limit"),
         ([HEADER, *["🐕\tdog\tdogs\t\t\t犬"] * 2], "has a concept twice: dog"),
     ],
 )
@@ -160,3 +167,31 @@ def test_pictures_lie_beside_their_table(tmp_path: Path) -> None:
     (tmp_path / "my.tsv").write_text(f"{HEADER}\ndog.png\tdog\tdogs\t\t\t犬", encoding="utf-8")
     (dog,) = load_vocabulary(tmp_path / "my.tsv").concepts
     assert dog.glyph == str(tmp_path / "dog.png")
+
+
+def test_blank_rows_spaces_and_any_comma_change_nothing(tmp_path: Path) -> None:
+    rows = [
+        HEADER,
+        "",
+        "🦖\tdinosaur\tdinosaurs\tgreen\t Yes\tきょうりゅう、 恐竜",
+        "\t\t\t\t\t",
+        "🐕\tdog\tdogs\t\tYES\t犬, ワンコ",
+        "\t\t\t\t\t\t\t",
+        "🐈\tcat\tcats\t\t\tにゃんこ， 猫 ",
+        "🍎\tapple\tapples\tred\t\t",
+        " ",
+    ]
+    (tmp_path / "concepts.tsv").write_text("\n".join(rows), encoding="utf-8")
+    (tmp_path / "grammar.toml").write_bytes(GRAMMAR.read_bytes())
+    concepts = load_vocabulary(tmp_path / "concepts.tsv").concepts
+    assert [(concept.english, concept.is_tintable) for concept in concepts] == [
+        ("dinosaur", True),
+        ("dog", True),
+        ("cat", False),
+        ("apple", False),
+    ]
+    said = {"赤い恐竜": "a red dinosaur", "青いワンコ": "a blue dog", "猫": "a cat"}
+    for japanese, english in said.items():
+        translation = OfflineTranslator(tmp_path).translate(japanese)
+        assert (translation.english, translation.unknown_words, translation.not_drawn) == (english, (), ())
+    assert [word.japanese for word in drawable(tmp_path)["concept"]] == ["きょうりゅう", "犬", "にゃんこ", "apple"]

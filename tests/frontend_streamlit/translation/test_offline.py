@@ -301,7 +301,9 @@ def test_a_very_long_text_is_translated_in_time_that_grows_with_its_length() -> 
         assert TRANSLATOR.translate(word * (1000 // len(word))).source
 
 
-@pytest.mark.parametrize("spoil", ["no grammar", "an older grammar", "a broken grammar", "no table"])
+@pytest.mark.parametrize(
+    "spoil", ["no grammar", "an older grammar", "a broken grammar", "no table", "a short row", "a long field"]
+)
 def test_data_files_that_cannot_be_read_are_told_with_what_to_do(tmp_path: Path, spoil: str) -> None:
     for name in ("concepts.tsv", "grammar.toml"):
         (tmp_path / name).write_bytes((DEFAULT_DATA_DIR / name).read_bytes())
@@ -312,7 +314,10 @@ def test_data_files_that_cannot_be_read_are_told_with_what_to_do(tmp_path: Path,
         grammar.write_text(grammar.read_text(encoding="utf-8").replace("[limits]", "[other]"), encoding="utf-8")
     elif spoil == "a broken grammar":
         grammar.write_text("[[colour", encoding="utf-8")
-    else:
+    elif spoil == "no table":
         (tmp_path / "concepts.tsv").unlink()
+    else:
+        with (tmp_path / "concepts.tsv").open("a", encoding="utf-8") as table:
+            table.write("🐉\tdragon\n" if spoil == "a short row" else f"🐉\tdragon\tdragons\t\t\t{'竜' * 131073}\n")
     with pytest.raises(TranslatorMisconfigured, match=r"export the model again"):
         OfflineTranslator(tmp_path).translate("赤いりんご")

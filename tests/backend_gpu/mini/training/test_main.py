@@ -1,7 +1,12 @@
+import ctypes
 import json
+import os
 import shutil
 import signal
+import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,6 +21,7 @@ from backend_gpu.mini.training import __main__ as commands
 from backend_gpu.mini.training import card, classifier, evaluate, grid, train
 from backend_gpu.mini.vocabulary import CONCEPTS, GRAMMAR, load_vocabulary
 
+ROOT = Path(__file__).parents[4]
 TRAINED = [concept.english for concept in load_vocabulary().concepts[:12]]
 
 
@@ -87,8 +93,9 @@ def test_training_tells_what_it_begins_with_and_how_it_ended(
     checkpoint = tmp_path / "base.pt"
     done = torch.load(checkpoint, weights_only=True)["minutes"]
     here.run("train", "base", f"--folder={tmp_path}", "--rows=12", f"--minutes={done * 1.001}")
-    first, ended, had, went_on, _ = capsys.readouterr().out.splitlines()
+    first, slow, ended, had, went_on, _, _ = capsys.readouterr().out.splitlines()
     assert first == "base model (1 of 2): 1e-09 min, from nothing"
+    assert slow.startswith("The first step may take minutes")
     assert ended.startswith("base model (1 of 2): done after ")
     assert ended.endswith(f" min, 2 pictures; saved in {checkpoint}")
     assert had == f"base model (1 of 2): has had its 1e-09 min ({checkpoint}); MINUTES sets more"
@@ -99,7 +106,7 @@ def test_training_tells_what_it_begins_with_and_how_it_ended(
     assert "starting from the weights of an earlier model" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("minutes", ["0", "-1", "nan"])
+@pytest.mark.parametrize("minutes", ["0", "-1", "nan", "inf", "1e6"])
 def test_no_time_to_train_is_told(made: Commands, tmp_path: Path, minutes: str) -> None:
     with pytest.raises(SystemExit, match=r"minutes is .*, must be more than 0"):
         made.run("train", "base", f"--folder={tmp_path}", "--rows=12", f"--minutes={minutes}")
@@ -126,6 +133,67 @@ def test_a_signal_ends_training_after_the_step_and_saves(
     assert "stopping after this step" in err
     assert out.splitlines()[-2].startswith("base model (1 of 2): stopped after ")
     assert out.splitlines()[-1] == "the same command goes on from there"
+
+
+def test_a_signal_is_answered_at_once_though_torch_is_in_the_middle_of_a_step(made: Commands, tmp_path: Path) -> None:
+    step_s, sent_at, told_at = 3.0, [], []
+
+    def long_step(_: train.Training, _loss: torch.Tensor) -> None:
+        other = threading.Thread(target=lambda: signal.pthread_kill(threading.get_ident(), signal.SIGINT))
+        sent_at.append(time.monotonic())
+        other.start()
+        ctypes.CDLL(None).usleep(int(step_s * 1e6))  # as in torch, no handler of Python's is run
+
+    def note(line: str, *_: object) -> None:
+        if "stopping after this step" in line:
+            told_at.append(time.monotonic())
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train.Training, "update", long_step)
+        patch.setattr(commands, "tell", note)
+        with pytest.raises(SystemExit):
+            made.run("train", "base", f"--folder={tmp_path}", "--rows=12", "--minutes=600")
+    assert told_at[0] - sent_at[0] < step_s
+
+
+def test_a_second_signal_ends_training_at_once() -> None:
+    code = """
+import signal, time
+from types import SimpleNamespace
+from backend_gpu.mini.training.__main__ import stopped_by_signals
+with stopped_by_signals(SimpleNamespace(is_stopped=False)):
+    signal.raise_signal(signal.SIGTERM)
+    signal.raise_signal(signal.SIGTERM)
+    time.sleep(600)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=False, timeout=300)
+    assert done.returncode == 128 + signal.SIGTERM
+    assert b"stopping after this step" in done.stderr
+
+
+def test_ctrl_c_while_torch_is_imported_is_no_traceback(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text(
+        "import time\nprint('importing', flush=True)\ntime.sleep(600)\n", encoding="utf-8"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-m", "backend_gpu.mini.training", "grid"],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"importing\n"
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    assert (process.returncode, told) == (-signal.SIGINT, b"")
+
+
+@pytest.mark.parametrize("name", ["file", "file/below", "/proc/x", "/proc", "a\0b"])
+def test_a_folder_that_cant_be_written_to_is_told(made: Commands, tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(SystemExit, match=r"can't write to the folder .*: choose another"):
+        made.run("train", "base", f"--folder={tmp_path / name}", "--rows=12")
 
 
 def test_the_export_tells_how_to_use_the_model(
