@@ -121,8 +121,8 @@ def _concept(row: dict[str, str], colours: Mapping[str, object], place: str, fol
     if row["colour"] and row["colour"] not in colours:
         raise ConceptTableError(f"{place}: the colour is {row['colour']!r}, must be empty or of {', '.join(colours)}")
     tint = row["tint"].strip().lower()
-    if tint not in ("yes", ""):
-        raise ConceptTableError(f"{place}: tint is {row['tint']!r}, must be yes or empty")
+    if tint not in ("yes", "no", ""):
+        raise ConceptTableError(f"{place}: tint is {row['tint']!r}, must be yes, no or empty")
     glyph = row["glyph"]
     if Path(glyph).suffix:
         glyph = str(folder / glyph)
