@@ -33,7 +33,7 @@ class Kind(Enum):
     UNKNOWN = auto()
 
 
-_DRAWN = frozenset({Kind.NOUN, Kind.COLOUR, Kind.SCENE, Kind.STYLE})
+DRAWN = frozenset({Kind.NOUN, Kind.COLOUR, Kind.SCENE, Kind.STYLE})
 _SPELLED_ONE_WAY = frozenset({Kind.PARTICLE, Kind.PREFIX, Kind.NOUN_SUFFIX, Kind.POSITION})
 
 
@@ -61,9 +61,10 @@ class ArticleRule:
 
 @dataclass(frozen=True)
 class Reading:
-    """What a word is if any of some pieces of text stands in the same sentence; without a meaning it is unknown."""
+    """What a word is beside some words of the same clause, or if it touches some pieces of text."""
 
-    beside: tuple[str, ...]
+    beside: frozenset[str]  # folded
+    touching: frozenset[str]  # folded
     meaning: Meaning
 
 
@@ -230,7 +231,7 @@ def _spellings(words: dict[str, tuple[Meaning, ...]]) -> dict[str, str]:
     return {
         fold_kana(word): word
         for word, meanings in words.items()
-        if meanings[0].kind in _DRAWN and not any(script_of(char) in ("latin", "symbol") for char in word)
+        if meanings[0].kind in DRAWN and not any(script_of(char) in ("latin", "symbol") for char in word)
     }
 
 
@@ -239,9 +240,10 @@ def _readings(rows: Iterable[dict[str, Any]], words: dict[str, tuple[Meaning, ..
     unknown = (Meaning(Kind.UNKNOWN),)
     for row in rows:
         meaning = words.get(row.get("means", ""), unknown)[0]  # a table of one's own may lack what it means
+        beside, touching = (_folded(row.get(name, [])) for name in ("beside", "touching"))
         for word in row["words"]:
             key = fold_kana(normalise(word))
-            readings[key] = (*readings.get(key, ()), Reading(tuple(map(normalise, row["beside"])), meaning))
+            readings[key] = (*readings.get(key, ()), Reading(beside, touching, meaning))
     return readings
 
 

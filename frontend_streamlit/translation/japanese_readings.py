@@ -1,6 +1,7 @@
 """Choose between the readings of a word: オレンジ the colour or the fruit, ❤ a thing to draw or an ornament."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import takewhile
 
 from frontend_streamlit.translation.characters import fold_kana, script_of
 from frontend_streamlit.translation.japanese_lexicon import Kind, Lexicon
@@ -9,7 +10,7 @@ from frontend_streamlit.translation.japanese_segments import Token
 
 def settle_readings(tokens: list[Token], lexicon: Lexicon) -> Iterator[Token]:
     """The same tokens, those with several readings reduced to the one that their neighbours suggest."""
-    tokens = [_by_evidence(token, tokens, lexicon) for token in tokens]
+    tokens = [_by_evidence(place, tokens, lexicon) for place in range(len(tokens))]
     named = {token.value for token in tokens if token.kind is Kind.NOUN and not is_symbol(token)}
     for place, token in enumerate(tokens):
         kinds = {meaning.kind for meaning in token.meanings}
@@ -27,15 +28,34 @@ def settle_readings(tokens: list[Token], lexicon: Lexicon) -> Iterator[Token]:
             yield token.meant_as(Kind.NOUN)
 
 
-def _by_evidence(token: Token, tokens: list[Token], lexicon: Lexicon) -> Token:
-    """バタフライ beside 泳ぐ is no butterfly."""
+def _by_evidence(place: int, tokens: list[Token], lexicon: Lexicon) -> Token:
+    """バタフライ beside 水泳, or with で泳ぐ behind it, is no butterfly."""
+    token = tokens[place]
     readings = lexicon.readings.get(fold_kana(token.surface), ())
     if readings:
-        text = "".join(other.surface for other in tokens)
+        before = _words_up_to_break(reversed(tokens[:place]))[::-1]
+        after = _words_up_to_break(tokens[place + 1 :])
+        words = {fold_kana(other.surface) for other in (*before, *after)}
         for reading in readings:
-            if any(piece in text for piece in reading.beside):
+            if words & reading.beside or any(_touches(piece, before, after) for piece in reading.touching):
                 return Token(token.surface, token.start, (reading.meaning,))
     return token
+
+
+def _words_up_to_break(tokens: Iterable[Token]) -> list[Token]:
+    clause = takewhile(lambda token: token.kind is not Kind.BREAK, tokens)
+    return [token for token in clause if token.kind is not Kind.SPACE]
+
+
+def _touches(piece: str, before: list[Token], after: list[Token]) -> bool:
+    """Whether one or two words beside a place make up the piece; an unknown one may go on behind it."""
+    if piece == fold_kana("".join(word.surface for word in before[-2:])):
+        return True
+    for words in (before[-1:], after[:1], after[:2]):
+        text = fold_kana("".join(word.surface for word in words))
+        if text == piece or (words and words[-1].kind is Kind.UNKNOWN and text.startswith(piece)):
+            return True
+    return False
 
 
 def _is_attribute(following: list[Token]) -> bool:
