@@ -159,6 +159,10 @@ class Lexicon:
         key = surface.lower()
         return self.words.get(key) or self.folded_words.get(fold_kana(key), ())
 
+    def draws(self, noun: str, colour: str) -> bool:
+        """Whether the model can draw a thing in a colour; both in English."""
+        return noun in self.tintable or colour == self.own_colours.get(noun)
+
     def is_modifier(self, surface: str) -> bool:
         """Whether the word in front of another says of which kind that is: 抹茶アイス."""
         return fold_kana(surface) in self.modifiers

@@ -55,12 +55,16 @@ class _Mender:
         if is_long_vowel:
             return "" if len(mark) > 1 and self.ends_word(place) and after != before else "ー"
         goes_on = after in ("hiragana", "katakana")
-        if self.ends_word(place) or self.begins_name(place + 1, _SHORTEST_SURE_NAME) or (not goes_on and (before == "hiragana" or mark[0] in _WAVES)):
+        if (
+            self.ends_word(place)
+            or self.begins_name(place + 1, _SHORTEST_SURE_NAME)
+            or (not goes_on and (before == "hiragana" or mark[0] in _WAVES))
+        ):
             return mark  # りんご-バナナ, かわいい〜
         return "ー"
 
     def separator(self, place: int, mark: str) -> str:
-        """The mark if it stands between a complete word and a name, with the ー that belongs to that word: ギター-ピアノ."""
+        """A mark that parts a complete word from a name, with the ー that belongs to the word: ギター-ピアノ."""
         stroke = mark.lstrip("ー")[:1]
         if stroke in ("", "一") or not self.begins_name(place + 1, 2):
             return ""
