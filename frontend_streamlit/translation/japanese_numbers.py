@@ -6,7 +6,7 @@ from collections.abc import Mapping
 NUMERAL = re.compile(
     r"(?P<times>(?:[×✕✖⨯*]|[xX](?=\s*[0-9]))\s*)?"
     r"(?P<number>[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+(?:\.[0-9]+)?|[〇一二三四五六七八九十百千]+)"
-    r"(?:\s?[〜~,、・-]\s?(?P<to>[0-9]+|[一二三四五六七八九十百千]+))?"  # 2,3匹: two or three
+    r"(?P<upper>\s?[〜~,、・-]\s?(?P<to>[0-9]+|[一二三四五六七八九十百千]+))?"  # 2,3匹: two or three
 )
 TIMES_BEFORE_NOUN = re.compile(r"\s*[×✕✖⨯*xX]\s*")
 # A bare number is no count before one of these: 3.5; 2. バナナ of a list; 512×512, 16:9, 10%; a unit or 号

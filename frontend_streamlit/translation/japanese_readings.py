@@ -7,6 +7,8 @@ from frontend_streamlit.translation.characters import fold_kana, script_of
 from frontend_streamlit.translation.japanese_lexicon import Kind, Lexicon
 from frontend_streamlit.translation.japanese_segments import Token
 
+_TYPED_SIGNS = frozenset("★☆♡♥")
+
 
 def settle_readings(tokens: list[Token], lexicon: Lexicon) -> Iterator[Token]:
     """The same tokens, those with several readings reduced to the one that their neighbours suggest."""
@@ -81,6 +83,15 @@ def _is_ground(before: list[Token]) -> bool:
     return kinds[-1:] == [Kind.BACKGROUND] and before[-1].surface not in ("に", "で")
 
 
+def _adorns_words(tokens: list[Token], place: int, before: Token | None) -> bool:
+    """★猫★, 猫を♡; but ★が3つ, 夜空に★."""
+    after = next((other for other in tokens[place + 1 :] if other.kind is not Kind.SPACE), None)
+    if before is None:
+        is_word = after is not None and not is_symbol(after)
+        return is_word and after is not None and after.kind not in (Kind.PARTICLE, Kind.NUMBER, Kind.BREAK)
+    return after is None and before.surface in ("を", "で")
+
+
 def is_symbol(token: Token) -> bool:
     """Whether the token is an emoji or another sign."""
     return all(script_of(char) == "symbol" for char in token.surface)
@@ -94,6 +105,8 @@ def _only_decorates(tokens: list[Token], place: int, named: set[str]) -> bool:
     before = next(
         (other for other in reversed(tokens[max(place - 3, 0) : place]) if other.kind is not Kind.SPACE), None
     )
+    if token.surface in _TYPED_SIGNS and _adorns_words(tokens, place, before):
+        return True
     is_linked = bool(tokens[place + 1 : place + 2]) and tokens[place + 1].kind is Kind.PARTICLE
     if before is None or before.kind in (Kind.PARTICLE, Kind.COLOUR):
         return False

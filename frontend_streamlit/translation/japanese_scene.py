@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from frontend_streamlit.translation.japanese_lexicon import Kind, Lexicon
 from frontend_streamlit.translation.japanese_negations import join_negated
+from frontend_streamlit.translation.japanese_numbers import NUMERAL
 from frontend_streamlit.translation.japanese_readings import is_symbol, settle_readings
 from frontend_streamlit.translation.japanese_segments import Token
 
@@ -80,6 +81,7 @@ class _Reader:
                 self.read_colour(place)
         for place in self.places_of(Kind.NUMBER):
             self.read_number(place)
+            self.report_upper_number(self.words[place])
         self.read_positions()
         for word in self.words:
             if word.kind is Kind.SCENE:
@@ -248,6 +250,13 @@ class _Reader:
             thing.number, thing.number_span = int(self.words[place].value), self.words[place].span
         if not targets:
             self.report(place)
+
+    def report_upper_number(self, word: Token) -> None:
+        """2〜3匹 is drawn as two."""
+        numeral = NUMERAL.match(word.surface)
+        if numeral and numeral["to"]:
+            upper = numeral["upper"].lstrip(",、・ ")
+            self.scene.unknown_spans.append((word.start + numeral.end() - len(upper), word.start + numeral.end()))
 
     # Positions: 家の左に犬, 犬が家の左に, 犬の右側の猫; 左に犬、右に猫
 

@@ -248,7 +248,7 @@ class _Segmenter:
             return False
         if i > 0 and self.text[i - 1] == JOINER:
             return False
-        if kind in _CONTENT and self.is_hiragana(i, j) and self.text.endswith(self.text[i:j], 0, i):
+        if kind in _CONTENT and self.is_mimetic(i, j) and self.text.endswith(self.text[i:j], 0, i):
             return False  # ばらばら holds no ばら
         if kind is Kind.PARTICLE:
             return not is_after_unknown and self.may_be_particle(i, j, last)
@@ -305,7 +305,7 @@ class _Segmenter:
             return kind is Kind.COLOUR and noun is not None and self.lexicon.draws(noun.value, meaning.value)
         if self.text[j] == JOINER or (script == after and script in _UNCUT):
             return False
-        if kind in _CONTENT and self.is_hiragana(i, j) and self.text.startswith(self.text[i:j], j):
+        if kind in _CONTENT and self.is_mimetic(i, j) and self.text.startswith(self.text[i:j], j):
             return False
         if kind in (Kind.NOUN, Kind.STYLE, Kind.SCENE):
             suffix = next((suffix for suffix in self.lexicon.derived_by if self.text.startswith(suffix, j)), None)
@@ -377,7 +377,7 @@ class _Segmenter:
         while j < len(self.text) and (self.scripts[j] == "symbol") == (self.scripts[i] == "symbol"):
             if self.match(j, last=None, unknown_start=i) is not None or (j - i > 1 and self.may_resume(j)):
                 break
-            if j == i + 4 and self.is_mimetic(i) and self.match(j, last=None, unknown_start=j) is not None:
+            if j == i + 4 and self.is_doubled(i) and self.match(j, last=None, unknown_start=j) is not None:
                 break
             j += 1
         tokens: list[Token] = []
@@ -394,7 +394,11 @@ class _Segmenter:
             tokens.append(Token(self.text[end:j], end, (Meaning(Kind.FILLER if is_copula else Kind.PARTICLE),)))
         return tokens
 
-    def is_mimetic(self, i: int) -> bool:
+    def is_mimetic(self, i: int, j: int) -> bool:
+        """Whether the word, if said twice, is no name: ばらばら, but いるかいるか."""
+        return j - i < _SHORTEST_SURE_NOUN and self.is_hiragana(i, j)
+
+    def is_doubled(self, i: int) -> bool:
         """きらきらおほしさま."""
         return self.is_hiragana(i, i + 4) and self.text[i : i + 2] == self.text[i + 2 : i + 4]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from frontend_streamlit.translation import Translation, TranslatorMisconfigured
 from frontend_streamlit.translation.characters import normalise
 from frontend_streamlit.translation.english import is_english
-from frontend_streamlit.translation.japanese_lexicon import Lexicon
+from frontend_streamlit.translation.japanese_lexicon import Kind, Lexicon
 from frontend_streamlit.translation.japanese_limits import undrawn_spans
 from frontend_streamlit.translation.japanese_scene import Relation, Scene, Span, Thing, read_scene
 from frontend_streamlit.translation.japanese_segments import segment
@@ -49,12 +49,16 @@ class OfflineTranslator:
         if is_english(text):
             return Translation(source=text, english=text, translator=self.name)
         normal = mend_long_vowels(normalise(text), self.lexicon)
-        scene = read_scene(segment(normal, self.lexicon), self.lexicon)
+        tokens = segment(normal, self.lexicon)
+        scene = read_scene(tokens, self.lexicon)
+        english = write_caption(scene, self.lexicon)
         unknown_words = _pieces(normal, _outermost(scene.unknown_spans))
+        if not english and not unknown_words:  # 💙 alone adorns nothing
+            unknown_words = _pieces(normal, (token.span for token in tokens if token.kind is Kind.DECORATION))
         suggestions = {word: suggest(word, self.lexicon) for word in unknown_words}
         return Translation(
             source=text,
-            english=write_caption(scene, self.lexicon),
+            english=english,
             translator=self.name,
             unknown_words=unknown_words,
             not_drawn=_pieces(normal, sorted(undrawn_spans(scene, normal, self.lexicon))),
