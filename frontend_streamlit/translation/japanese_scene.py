@@ -4,7 +4,9 @@ Every step either gives a word a role or reports it as unknown; none is dropped.
 """
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 
+from frontend_streamlit.translation.characters import fold_kana
 from frontend_streamlit.translation.japanese_lexicon import Kind, Lexicon
 from frontend_streamlit.translation.japanese_negations import join_negated
 from frontend_streamlit.translation.japanese_numbers import NUMERAL
@@ -56,6 +58,17 @@ class Scene:
     styles: dict[str, Span] = field(default_factory=dict)
     unknown_spans: list[Span] = field(default_factory=list)
 
+    def phrases(self) -> list[Thing | Relation]:
+        """Things and relations in the order of a caption: a relation where the first of its two things stands."""
+        relation_of: dict[int, Relation] = {}
+        for relation in self.relations:
+            relation_of |= {relation.subject.place: relation, relation.reference.place: relation}
+        phrases: dict[int, Thing | Relation] = {}
+        for thing in self.things:
+            related = relation_of.get(thing.place)
+            phrases[related.subject.place if related else thing.place] = related or thing
+        return list(phrases.values())
+
 
 def read_scene(tokens: list[Token], lexicon: Lexicon) -> Scene:
     """The scene that the tokens of one text describe."""
@@ -83,6 +96,7 @@ class _Reader:
             self.read_number(place)
             self.report_upper_number(self.words[place])
         self.read_positions()
+        self.add_alike()
         for word in self.words:
             if word.kind is Kind.SCENE:
                 self.read_setting(word)
@@ -257,6 +271,21 @@ class _Reader:
         if numeral and numeral["to"]:
             upper = numeral["upper"].lstrip(",、・ ")
             self.scene.unknown_spans.append((word.start + numeral.end() - len(upper), word.start + numeral.end()))
+
+    def add_alike(self) -> None:
+        """犬と犬 are two dogs; カブトムシとクワガタ have one name in English but stay apart."""
+        related = [end for relation in self.scene.relations for end in (relation.subject, relation.reference)]
+        free = [thing for thing in self.scene.things if thing not in related and thing.number_span is None]
+        for first, second in reversed(list(pairwise(free))):
+            between = self.words[first.place + 1 : second.place]
+            is_joined = all(
+                word.kind is Kind.COLOUR or (word.kind is Kind.PARTICLE and word.surface in ("と", "や", *_OF))
+                for word in between
+            )
+            is_alike = fold_kana(self.words[first.place].surface) == fold_kana(self.words[second.place].surface)
+            if is_joined and is_alike and first.colour == second.colour:
+                first.number, first.number_span = first.number + second.number, second.span
+                self.scene.things.remove(second)
 
     # Positions: 家の左に犬, 犬が家の左に, 犬の右側の猫; 左に犬、右に猫
 

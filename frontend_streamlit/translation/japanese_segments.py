@@ -316,7 +316,7 @@ class _Segmenter:
             return False
         if kind is Kind.DECORATION and script == "kanji" and after in ("kanji", "hiragana"):
             return False  # 笑っている says more than 笑
-        if kind is Kind.NOT_A_NAME and self.is_particle_with_name(i, j):
+        if kind in (Kind.NOT_A_NAME, Kind.NUMBER) and self.is_particle_with_name(i, j):
             return False
         if after == "hiragana" and self.is_hiragana(i, j) and kind not in (Kind.PARTICLE, Kind.DECORATION):
             is_long_name = kind in (Kind.NOUN, Kind.NEGATION) and j - i > 2

@@ -1,4 +1,4 @@
-"""Mend how words are typed where only one reading is left: dashes for long vowels, and vowels drawn out."""
+"""Mend how words are typed where only one reading is left: dashes for long vowels, vowels drawn out, gaps in words."""
 
 import re
 
@@ -10,6 +10,24 @@ _STROKES = r"\-\u02d7\u1173\u2010-\u2015\u2043\u2212\u23af\u2500\u2501\u2796\u2e
 _MARKS = re.compile(rf"(?<=[ぁ-ゖァ-ヺ])(?:[ー{_WAVES}{_STROKES}]+|一)")
 _WORDS = DRAWN | {Kind.BACKGROUND, Kind.FILLER, Kind.NOT_A_NAME}
 _SHORTEST_SURE_NAME = 3
+
+_GAP = re.compile(r"(?<![ァ-ヺー])([ァ-ヺー]+) ([ァ-ヺー]+)(?![ァ-ヺー])|(?<![ぁ-ゖー])([ぁ-ゖー]+) ([ぁ-ゖー]+)")
+
+
+def close_gaps(text: str, lexicon: Lexicon) -> str:
+    """The normalised text without a space that parts a name in two pieces, of which neither is a word: パ ンダ."""
+
+    def joined(match: re.Match[str]) -> str:
+        first, last = filter(None, match.groups())
+        ends = range(1, len(last) + 1) if match[3] else [len(last)]  # り んごの絵
+        is_gap = not lexicon.look_up(first) and any(
+            not lexicon.look_up(last[:end])
+            and any(meaning.kind in DRAWN for meaning in lexicon.look_up(first + last[:end]))
+            for end in ends
+        )
+        return first + last if is_gap else match[0]
+
+    return _GAP.sub(joined, text)
 
 
 def mend_long_vowels(text: str, lexicon: Lexicon) -> str:

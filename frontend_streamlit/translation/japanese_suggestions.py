@@ -16,6 +16,7 @@ _LOOK_ALIKE = frozenset(
         (
             *("ソン", "シツ", "クタ", "クワ", "ウワ", "フワ", "ヌス", "コユ", "ソリ", "ルレ"),
             *("いり", "はほ", "ぬめ", "れわ", "れね", "ねわ", "るろ", "さき", "さち"),
+            *("ずづ", "じぢ", "ズヅ", "ジヂ"),
             *("口ロ", "二ニ", "力カ", "工エ", "夕タ", "卜ト", "八ハ", "千チ", "三ミ", "土士", "末未", "大犬"),
         ),
     )
@@ -78,7 +79,8 @@ def _slip(word: str, meant: str) -> int | None:
     is_doubled = place > 0 and longer[place] == longer[place - 1]
     if (is_doubled and longer == typed) or longer[place] in _OFTEN_MISSED:
         return 0
-    return 3 if len(typed) >= _SHORTEST_FOR_ANY_SLIP - 1 else None
+    is_derived = longer == typed and place == len(shorter)  # ドラゴンズ
+    return 3 if len(typed) >= _SHORTEST_FOR_ANY_SLIP - 1 and not is_derived else None
 
 
 def _swap(word: str, meant: str, place: int) -> int | None:
