@@ -17,6 +17,7 @@ NUMBERS_ON = re.compile(
 SPACES = re.compile(r"[^\S\n]*")
 _TENS = {"十": 10, "百": 100, "千": 1000}
 EACH = "ずつ"
+PICTURES = re.compile(r"(?:絵|イラスト|画像)[をが]?\s*$")  # 猫の絵を3枚 has one cat in each
 ORDINAL = "目"  # 2匹目
 MAX_DIGITS = 9
 MAX_DIGITS_WITHOUT_COUNTER = 3  # more are a year

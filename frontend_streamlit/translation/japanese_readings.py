@@ -7,6 +7,7 @@ from frontend_streamlit.translation.characters import fold_kana, script_of
 from frontend_streamlit.translation.japanese_lexicon import Kind, Lexicon
 from frontend_streamlit.translation.japanese_segments import Token
 
+_WITHOUT_PICTURE = frozenset({Kind.UNKNOWN, Kind.NOT_A_NAME, Kind.FILLER, Kind.SPACE})
 _TYPED_SIGNS = frozenset("★☆♡♥")
 
 
@@ -64,7 +65,7 @@ def _is_attribute(following: list[Token]) -> bool:
     """オレンジの風船, オレンジ背景: a colour; オレンジとりんご, オレンジの絵: the fruit."""
     kinds = [token.kind for token in following if token.kind is not Kind.SPACE]
     if following and following[0].surface in ("の", "な"):
-        return kinds[1:2] in ([Kind.NOUN], [Kind.BACKGROUND], [Kind.COLOUR], [Kind.PREFIX])
+        return kinds[1:2] in ([Kind.NOUN], [Kind.BACKGROUND], [Kind.COLOUR], [Kind.PREFIX], [Kind.SCENE])
     if following and following[0].surface == "を":
         return kinds[1:2] == [Kind.BACKGROUND]
     return kinds[:1] in ([Kind.NOUN], [Kind.BACKGROUND], [Kind.PREFIX])
@@ -81,6 +82,21 @@ def _is_ground(before: list[Token]) -> bool:
     if kinds[-1:] == [Kind.BREAK]:
         return before[-1].surface == ":" and kinds[-2:-1] == [Kind.BACKGROUND]
     return kinds[-1:] == [Kind.BACKGROUND] and before[-1].surface not in ("に", "で")
+
+
+def _stands_before_its_word(tokens: list[Token], place: int) -> bool:
+    """🌈虹."""
+    others = (other for other in tokens[place + 1 :] if other.surface != tokens[place].surface)
+    after = next((other for other in others if other.kind is not Kind.SPACE), None)
+    return after is not None and not is_symbol(after) and after.kind is Kind.NOUN and after.value == tokens[place].value
+
+
+def _closes_what_it_opened(tokens: list[Token], place: int) -> bool:
+    """🎄メリークリスマス🎄: the second one."""
+    between = list(takewhile(lambda other: other.kind in _WITHOUT_PICTURE, reversed(tokens[:place])))
+    start = place - len(between) - 1
+    is_parted = any(other.kind is not Kind.SPACE for other in between)
+    return is_parted and start >= 0 and tokens[start].surface == tokens[place].surface
 
 
 def _adorns_words(tokens: list[Token], place: int, before: Token | None) -> bool:
@@ -100,6 +116,8 @@ def is_symbol(token: Token) -> bool:
 def _only_decorates(tokens: list[Token], place: int, named: set[str]) -> bool:
     """りんご🍎, 猫3匹🐱 and 描いて❤: a symbol that follows words without a particle, and names nothing new."""
     token = tokens[place]
+    if _stands_before_its_word(tokens, place) or _closes_what_it_opened(tokens, place):
+        return True
     while place and tokens[place - 1].surface == token.surface:  # ⭐⭐⭐ are all alike
         place -= 1
     before = next(

@@ -174,12 +174,18 @@ class _Reader:
             after += 1
         if self.kind(after) in _UNKNOWN and self.kind(after + 1) is Kind.COLOUR:
             after += 1  # 背景は薄いピンク
-        if self.kind(before) is Kind.COLOUR and before not in self.used:
+        if self.kind(before) is Kind.COLOUR and before not in self.used and not self.lists_colours(place, after):
             self.take_background(place, before)
         elif self.kind(after) is Kind.COLOUR and not self.colours_a_noun(place, after):
             self.take_background(place, after)
         elif Kind.SCENE not in (self.kind(before), self.kind(after)):
             self.report(place)
+
+    def lists_colours(self, background: int, after: int) -> bool:
+        """りんご 赤 背景 青: the colour behind each word is its own."""
+        is_apart = self.words[background - 1].end < self.words[background].start
+        is_listed = self.kind(background - 1) is Kind.COLOUR and self.kind(background - 2) is Kind.NOUN
+        return is_apart and is_listed and self.kind(after) is Kind.COLOUR and self.ends_clause(after + 1)
 
     def take_background(self, place: int, colour: int) -> None:
         if self.scene.background:

@@ -20,6 +20,7 @@ from frontend_streamlit.translation.japanese_numbers import (
     NUMBERS_ON,
     NUMERAL,
     ORDINAL,
+    PICTURES,
     SPACES,
     TIMES_BEFORE_NOUN,
     value_of,
@@ -154,6 +155,8 @@ class _Segmenter:
                 for meaning in self.lexicon.look_up(self.text[i:j])
                 if self.may_start(i, j, meaning.kind, last, unknown_start) and self.may_end(i, j, meaning)
             )
+            if meanings and self.is_spoilt_by_particle(i, j, meanings[0].kind, last):
+                continue
             if meanings and (j - i > shortest or meanings[0].kind is Kind.NOT_A_NAME):
                 return Token(self.text[i:j], i, meanings)
         if number is not None:
@@ -182,6 +185,10 @@ class _Segmenter:
             if is_possible and not (self.length_of_noun(end_of_numeral) > end - end_of_numeral):
                 if self.text.startswith(ORDINAL, end) and not self.length_of_noun(end):
                     return _unknown(self.text[i : end + len(ORDINAL)], i)
+                if meaning.value == "0":
+                    return Token(self.text[i:end], i, (Meaning(Kind.NEGATION),))
+                if PICTURES.search(self.text[max(i - 8, 0) : i]) and self.text.startswith("枚", end_of_numeral):
+                    return _unknown(self.text[i:end], i)
                 is_whole_number = "." not in numeral["number"]
                 return Token(self.text[i:end], i, (meaning if is_whole_number else Meaning(Kind.UNKNOWN),))
         number, end = numeral["number"], numeral.end("number")
@@ -358,6 +365,11 @@ class _Segmenter:
             return False
         name = self.match_after(i, i + 1, Meaning(Kind.PARTICLE))
         return name is not None and name.kind in _CONTENT and name.end > j
+
+    def is_spoilt_by_particle(self, i: int, j: int, kind: Kind, last: Token | None) -> bool:
+        """右にじてんしゃ holds no にじ."""
+        may_be_particle = last is not None and last.end == i and last.kind not in (Kind.PARTICLE, Kind.PREFIX)
+        return kind is Kind.NOUN and may_be_particle and self.is_hiragana(i, j) and self.is_particle_with_name(i, j)
 
     def match_after(self, i: int, j: int, meaning: Meaning) -> Token | None:
         """What would follow text[i:j] if that were a word."""
