@@ -19,7 +19,7 @@ def settle_readings(tokens: list[Token], lexicon: Lexicon) -> Iterator[Token]:
         kinds = {meaning.kind for meaning in token.meanings}
         if Kind.NOUN not in kinds:
             yield token
-        elif lexicon.is_modifier(token.surface) and _is_joined_to_noun(tokens[place : place + 2]):
+        elif _modifies(tokens[place : place + 2], Kind.COLOUR in kinds, lexicon):
             yield token.meant_as(Kind.UNKNOWN)
         elif Kind.COLOUR in kinds and (_is_attribute(tokens[place + 1 : place + 4]) or _is_ground(tokens[:place])):
             yield token.meant_as(Kind.COLOUR)
@@ -71,9 +71,11 @@ def _is_attribute(following: list[Token]) -> bool:
     return kinds[:1] in ([Kind.NOUN], [Kind.BACKGROUND], [Kind.PREFIX])
 
 
-def _is_joined_to_noun(tokens: list[Token]) -> bool:
-    """抹茶アイス: an ice cream, and no cup of tea."""
-    return len(tokens) > 1 and tokens[1].kind is Kind.NOUN and not is_symbol(tokens[1])
+def _modifies(tokens: list[Token], is_colour: bool, lexicon: Lexicon) -> bool:
+    """抹茶アイス: an ice cream, and no cup of tea; オレンジ風船 is of that colour, オレンジケーキ is not."""
+    if len(tokens) < 2 or tokens[1].kind is not Kind.NOUN or is_symbol(tokens[1]):
+        return False
+    return lexicon.is_modifier(tokens[0].surface) and (not is_colour or lexicon.is_head(tokens[1].surface))
 
 
 def _is_ground(before: list[Token]) -> bool:

@@ -244,8 +244,9 @@ class _Reader:
         return behind if self.kind(behind) is Kind.NOUN else None
 
     def describes_what_is_before(self, place: int, ahead: int | None) -> bool:
-        """帽子が赤い猫: the hat is red; but 犬が赤い車に乗る: the car is."""
-        if ahead is None or not self.is_particle(place - 1, "が") or self.kind(place - 2) is not Kind.NOUN:
+        """帽子が赤い猫, 屋根が赤い家: not the last thing is red; but 犬が赤い車に乗る: the car is."""
+        is_named = self.kind(place - 2) in (Kind.NOUN, Kind.UNKNOWN)
+        if ahead is None or not self.is_particle(place - 1, "が") or not is_named:
             return False
         return self.ends_clause(ahead + 2 if self.is_particle(ahead + 1) else ahead + 1)
 

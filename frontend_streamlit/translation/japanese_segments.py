@@ -319,7 +319,7 @@ class _Segmenter:
             if suffix is not None:
                 following = self.match_after(i, j, meaning)
                 return following is not None and len(following.surface) > len(suffix)
-        if kind is Kind.COLOUR and script == after == "hiragana" and self.eats_noun(i, j):
+        if kind is Kind.COLOUR and script == after == "hiragana" and self.spoils_word(i, j):
             return False
         if kind is Kind.DECORATION and script == "kanji" and after in ("kanji", "hiragana"):
             return False  # 笑っている says more than 笑
@@ -344,10 +344,12 @@ class _Segmenter:
             return True
         return following.kind not in (Kind.NOUN, Kind.SCENE, kind)
 
-    def eats_noun(self, i: int, j: int) -> bool:
-        """Whether a shorter colour at i leaves a noun that this one spoils: 赤い|ろうそく, 白|くま."""
+    def spoils_word(self, i: int, j: int) -> bool:
+        """Whether a shorter colour at i leaves a word that this one spoils: 赤い|ろうそく, 白|くま, 赤い|ろんな."""
         if self.match_after(i, j, Meaning(Kind.COLOUR)) is not None:
             return False
+        if self.text.endswith("いろ", 0, j) and self.is_kind(self.text[i : j - 1], Kind.COLOUR):
+            return True
         for end in range(i + 1, j):
             if self.is_kind(self.text[i:end], Kind.COLOUR):
                 noun = self.match_after(i, end, Meaning(Kind.COLOUR))

@@ -86,7 +86,8 @@ class _Mender:
         stroke = mark.lstrip("ー")[:1]
         if stroke in ("", "一") or not self.begins_name(place + 1, 2):
             return ""
-        if len(mark) > 1 and self.ends_word(place + 1):
+        is_behind_long_vowel = mark[0] == "ー" and script_of(self.text[place - 1]) == "katakana"
+        if is_behind_long_vowel or (len(mark) > 1 and self.ends_word(place + 1)):
             return f"ー{stroke}"
         return stroke if self.ends_word(place) else ""
 
