@@ -105,8 +105,8 @@ def _adorns_words(tokens: list[Token], place: int, before: Token | None) -> bool
     """★猫★, 猫を♡; but ★が3つ, 夜空に★."""
     after = next((other for other in tokens[place + 1 :] if other.kind is not Kind.SPACE), None)
     if before is None:
-        is_word = after is not None and not is_symbol(after)
-        return is_word and after is not None and after.kind not in (Kind.PARTICLE, Kind.NUMBER, Kind.BREAK)
+        others = (Kind.PARTICLE, Kind.NUMBER, Kind.BREAK)
+        return after is not None and not is_symbol(after) and after.kind not in others
     return after is None and before.surface in ("を", "で")
 
 

@@ -10,7 +10,6 @@ _STROKES = r"\-\u02d7\u1173\u2010-\u2015\u2043\u2212\u23af\u2500\u2501\u2796\u2e
 _MARKS = re.compile(rf"(?<=[ぁ-ゖァ-ヺ])(?:[ー{_WAVES}{_STROKES}]+|一)")
 _WORDS = DRAWN | {Kind.BACKGROUND, Kind.FILLER, Kind.NOT_A_NAME}
 _SHORTEST_SURE_NAME = 3
-
 _GAP = re.compile(r"(?<![ァ-ヺー])([ァ-ヺー]+) ([ァ-ヺー]+)(?![ァ-ヺー])|(?<![ぁ-ゖー])([ぁ-ゖー]+) ([ぁ-ゖー]+)")
 
 
@@ -60,7 +59,8 @@ class _Mender:
             return separator
         is_spelled = self.is_word_around(place, "ー")
         if mark == "一":
-            return "ー" if self.is_in_katakana(place) or (is_spelled and not self.is_counted(place)) else mark
+            is_long_vowel = is_spelled and not self.is_counted(place) and not self.begins_kanji_word(place)
+            return "ー" if self.is_in_katakana(place) or is_long_vowel else mark
         if is_spelled:
             return "ー"
         is_long_vowel = set(mark) == {"ー"}
@@ -128,6 +128,11 @@ class _Mender:
         """テ一ブル, but not ペンギン一ネコ."""
         around = (self.text[place - 1], self.text[place + 1 : place + 2] or " ")
         return all(script_of(char) == "katakana" for char in around) and not self.ends_word(place)
+
+    def begins_kanji_word(self, place: int) -> bool:
+        """むらさき一角獣."""
+        around = (self.text[place - 1], self.text[place + 1 : place + 2] or " ")
+        return tuple(map(script_of, around)) == ("hiragana", "kanji")
 
     def is_counted(self, place: int) -> bool:
         return self.text.startswith(self.lexicon.counters, place + 1)
