@@ -107,6 +107,7 @@ class Lexicon:
     heads: frozenset[str]
     resuming: tuple[str, ...]
     derived_by: tuple[str, ...]
+    parts: frozenset[str]
     particles: tuple[str, ...]
     copulas: tuple[str, ...]
 
@@ -150,6 +151,7 @@ class Lexicon:
             heads=_folded(own["heads"]),
             resuming=_longest_first(own["resuming"]),
             derived_by=_longest_first(own["derived_by"]),
+            parts=_folded(own["parts"]),
             particles=_longest_first(own["particles"]),
             copulas=_longest_first(own["copulas"]),
         )

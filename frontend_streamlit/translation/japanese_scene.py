@@ -244,9 +244,14 @@ class _Reader:
         return behind if self.kind(behind) is Kind.NOUN else None
 
     def describes_what_is_before(self, place: int, ahead: int | None) -> bool:
-        """帽子が赤い猫, 屋根が赤い家: not the last thing is red; but 犬が赤い車に乗る: the car is."""
-        is_named = self.kind(place - 2) in (Kind.NOUN, Kind.UNKNOWN)
-        if ahead is None or not self.is_particle(place - 1, "が") or not is_named:
+        """帽子が赤い猫, 目の赤いうさぎ: not the last thing is red; but 犬が赤い車に乗る: the car is."""
+        if ahead is None or self.kind(place - 2) not in (Kind.NOUN, Kind.UNKNOWN):
+            return False
+        is_plain = self.kind(place - 3) is not Kind.COLOUR and self.words[place].surface.endswith(
+            "い"
+        )  # 青い目の白い猫
+        is_part = is_plain and fold_kana(self.words[place - 2].surface) in self.lexicon.parts
+        if not self.is_particle(place - 1, "が") and not (is_part and self.is_particle(place - 1, "の")):
             return False
         return self.ends_clause(ahead + 2 if self.is_particle(ahead + 1) else ahead + 1)
 
