@@ -34,7 +34,7 @@ class Kind(Enum):
     UNKNOWN = auto()
 
 
-_DRAWN = frozenset({Kind.NOUN, Kind.COLOUR, Kind.SCENE, Kind.STYLE})
+DRAWN = frozenset({Kind.NOUN, Kind.COLOUR, Kind.SCENE, Kind.STYLE})
 _SPELLED_ONE_WAY = frozenset({Kind.PARTICLE, Kind.PREFIX, Kind.NOUN_SUFFIX, Kind.POSITION})
 
 
@@ -62,9 +62,10 @@ class ArticleRule:
 
 @dataclass(frozen=True)
 class Reading:
-    """What a word is if any of some pieces of text stands in the same sentence; without a meaning it is unknown."""
+    """What a word is beside some words of the same clause, or if it touches some pieces of text."""
 
-    beside: tuple[str, ...]
+    beside: frozenset[str]  # folded
+    touching: frozenset[str]  # folded
     meaning: Meaning
 
 
@@ -107,6 +108,7 @@ class Lexicon:
     heads: frozenset[str]
     resuming: tuple[str, ...]
     derived_by: tuple[str, ...]
+    parts: frozenset[str]
     particles: tuple[str, ...]
     copulas: tuple[str, ...]
 
@@ -149,6 +151,7 @@ class Lexicon:
             heads=_folded(own["heads"]),
             resuming=_longest_first(own["resuming"]),
             derived_by=_longest_first(own["derived_by"]),
+            parts=_folded(own["parts"]),
             particles=_longest_first(own["particles"]),
             copulas=_longest_first(own["copulas"]),
         )
@@ -157,6 +160,10 @@ class Lexicon:
         """Readings of a normalised piece of text; a spelling in the other kana counts if the exact one is no word."""
         key = surface.lower()
         return self.words.get(key) or self.folded_words.get(fold_kana(key), ())
+
+    def draws(self, noun: str, colour: str) -> bool:
+        """Whether the model can draw a thing in a colour; both in English."""
+        return noun in self.tintable or colour == self.own_colours.get(noun)
 
     def is_modifier(self, surface: str) -> bool:
         """Whether the word in front of another says of which kind that is: 抹茶アイス."""
@@ -250,7 +257,7 @@ def _spellings(words: dict[str, tuple[Meaning, ...]]) -> dict[str, str]:
     return {
         fold_kana(word): word
         for word, meanings in words.items()
-        if meanings[0].kind in _DRAWN and not any(script_of(char) in ("latin", "symbol") for char in word)
+        if meanings[0].kind in DRAWN and not any(script_of(char) in ("latin", "symbol") for char in word)
     }
 
 
@@ -259,9 +266,10 @@ def _readings(rows: Iterable[dict[str, Any]], words: dict[str, tuple[Meaning, ..
     unknown = (Meaning(Kind.UNKNOWN),)
     for row in rows:
         meaning = words.get(row.get("means", ""), unknown)[0]  # a table of one's own may lack what it means
+        beside, touching = (_folded(row.get(name, [])) for name in ("beside", "touching"))
         for word in row["words"]:
             key = fold_kana(normalise(word))
-            readings[key] = (*readings.get(key, ()), Reading(tuple(map(normalise, row["beside"])), meaning))
+            readings[key] = (*readings.get(key, ()), Reading(beside, touching, meaning))
     return readings
 
 

@@ -10,9 +10,13 @@ from frontend_streamlit.translation.japanese_scene import Scene, Span, Thing
 def undrawn_spans(scene: Scene, text: str, lexicon: Lexicon) -> Iterator[Span]:
     """The spans of the text that say more than one picture can hold, in no order."""
     limits = lexicon.limits
-    drawn = scene.things[: limits.things]
-    yield from (thing.span for thing in scene.things[limits.things :])
-    for thing in drawn:
+    parts = scene.phrases()
+    things = [end for part in parts for end in ((part,) if isinstance(part, Thing) else (part.subject, part.reference))]
+    drawn = things[: limits.things]
+    yield from (thing.span for thing in things[limits.things :])
+    for place, thing in enumerate(drawn):
+        if any(thing.noun == other.noun for other in drawn[:place]):
+            yield thing.span  # two alike things stand side by side
         if thing.number_span and not _draws_number(thing, len(drawn), lexicon):
             yield thing.number_span
         if thing.colour and not _draws_colour(thing, len(drawn), text, lexicon):
@@ -31,7 +35,8 @@ def _draws_number(thing: Thing, things: int, lexicon: Lexicon) -> bool:
 
 
 def _draws_colour(thing: Thing, things: int, text: str, lexicon: Lexicon) -> bool:
-    if thing.colour == lexicon.own_colours.get(thing.noun):
+    is_concept = f"{thing.colour} {thing.noun}" in lexicon.plurals  # a green apple
+    if is_concept or thing.colour == lexicon.own_colours.get(thing.noun):
         return True
     return (
         thing.noun in lexicon.tintable

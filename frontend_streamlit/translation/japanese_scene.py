@@ -4,9 +4,12 @@ Every step either gives a word a role or reports it as unknown; none is dropped.
 """
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 
+from frontend_streamlit.translation.characters import fold_kana
 from frontend_streamlit.translation.japanese_lexicon import Kind, Lexicon
 from frontend_streamlit.translation.japanese_negations import join_negated
+from frontend_streamlit.translation.japanese_numbers import NUMERAL
 from frontend_streamlit.translation.japanese_readings import is_symbol, settle_readings
 from frontend_streamlit.translation.japanese_segments import Token
 
@@ -55,6 +58,17 @@ class Scene:
     styles: dict[str, Span] = field(default_factory=dict)
     unknown_spans: list[Span] = field(default_factory=list)
 
+    def phrases(self) -> list[Thing | Relation]:
+        """Things and relations in the order of a caption: a relation where the first of its two things stands."""
+        relation_of: dict[int, Relation] = {}
+        for relation in self.relations:
+            relation_of |= {relation.subject.place: relation, relation.reference.place: relation}
+        phrases: dict[int, Thing | Relation] = {}
+        for thing in self.things:
+            related = relation_of.get(thing.place)
+            phrases[related.subject.place if related else thing.place] = related or thing
+        return list(phrases.values())
+
 
 def read_scene(tokens: list[Token], lexicon: Lexicon) -> Scene:
     """The scene that the tokens of one text describe."""
@@ -80,7 +94,9 @@ class _Reader:
                 self.read_colour(place)
         for place in self.places_of(Kind.NUMBER):
             self.read_number(place)
+            self.report_upper_number(self.words[place])
         self.read_positions()
+        self.add_alike()
         for word in self.words:
             if word.kind is Kind.SCENE:
                 self.read_setting(word)
@@ -158,12 +174,18 @@ class _Reader:
             after += 1
         if self.kind(after) in _UNKNOWN and self.kind(after + 1) is Kind.COLOUR:
             after += 1  # 背景は薄いピンク
-        if self.kind(before) is Kind.COLOUR and before not in self.used:
+        if self.kind(before) is Kind.COLOUR and before not in self.used and not self.lists_colours(place, after):
             self.take_background(place, before)
         elif self.kind(after) is Kind.COLOUR and not self.colours_a_noun(place, after):
             self.take_background(place, after)
         elif Kind.SCENE not in (self.kind(before), self.kind(after)):
             self.report(place)
+
+    def lists_colours(self, background: int, after: int) -> bool:
+        """りんご 赤 背景 青: the colour behind each word is its own."""
+        is_apart = self.words[background - 1].end < self.words[background].start
+        is_listed = self.kind(background - 1) is Kind.COLOUR and self.kind(background - 2) is Kind.NOUN
+        return is_apart and is_listed and self.kind(after) is Kind.COLOUR and self.ends_clause(after + 1)
 
     def take_background(self, place: int, colour: int) -> None:
         if self.scene.background:
@@ -222,8 +244,14 @@ class _Reader:
         return behind if self.kind(behind) is Kind.NOUN else None
 
     def describes_what_is_before(self, place: int, ahead: int | None) -> bool:
-        """帽子が赤い猫: the hat is red; but 犬が赤い車に乗る: the car is."""
-        if ahead is None or not self.is_particle(place - 1, "が") or self.kind(place - 2) is not Kind.NOUN:
+        """帽子が赤い猫, 目の赤いうさぎ: not the last thing is red; but 犬が赤い車に乗る: the car is."""
+        if ahead is None or self.kind(place - 2) not in (Kind.NOUN, Kind.UNKNOWN):
+            return False
+        is_plain = self.kind(place - 3) is not Kind.COLOUR and self.words[place].surface.endswith(
+            "い"
+        )  # 青い目の白い猫
+        is_part = is_plain and fold_kana(self.words[place - 2].surface) in self.lexicon.parts
+        if not self.is_particle(place - 1, "が") and not (is_part and self.is_particle(place - 1, "の")):
             return False
         return self.ends_clause(ahead + 2 if self.is_particle(ahead + 1) else ahead + 1)
 
@@ -248,6 +276,28 @@ class _Reader:
             thing.number, thing.number_span = int(self.words[place].value), self.words[place].span
         if not targets:
             self.report(place)
+
+    def report_upper_number(self, word: Token) -> None:
+        """2〜3匹 is drawn as two."""
+        numeral = NUMERAL.match(word.surface)
+        if numeral and numeral["to"]:
+            upper = numeral["upper"].lstrip(",、・ ")
+            self.scene.unknown_spans.append((word.start + numeral.end() - len(upper), word.start + numeral.end()))
+
+    def add_alike(self) -> None:
+        """犬と犬 are two dogs; カブトムシとクワガタ have one name in English but stay apart."""
+        related = [end for relation in self.scene.relations for end in (relation.subject, relation.reference)]
+        free = [thing for thing in self.scene.things if thing not in related and thing.number_span is None]
+        for first, second in reversed(list(pairwise(free))):
+            between = self.words[first.place + 1 : second.place]
+            is_joined = all(
+                word.kind is Kind.COLOUR or (word.kind is Kind.PARTICLE and word.surface in ("と", "や", *_OF))
+                for word in between
+            )
+            is_alike = fold_kana(self.words[first.place].surface) == fold_kana(self.words[second.place].surface)
+            if is_joined and is_alike and first.colour == second.colour:
+                first.number, first.number_span = first.number + second.number, second.span
+                self.scene.things.remove(second)
 
     # Positions: 家の左に犬, 犬が家の左に, 犬の右側の猫; 左に犬、右に猫
 

@@ -19,6 +19,8 @@ from frontend_streamlit.translation.japanese_numbers import (
     MAX_DIGITS_WITHOUT_COUNTER,
     NUMBERS_ON,
     NUMERAL,
+    ORDINAL,
+    PICTURES,
     SPACES,
     TIMES_BEFORE_NOUN,
     value_of,
@@ -26,11 +28,13 @@ from frontend_streamlit.translation.japanese_numbers import (
 from frontend_streamlit.translation.japanese_suggestions import mend_romaji
 
 _KATAKANA = re.compile(r"[ァ-ヺー]{4,}")
-_LETTER_IN_KANA = re.compile(r"[ぁ-ゖァ-ヺー]+(?P<letters>(?!w|x)[a-z]{1,2})[ぁ-ゖァ-ヺー]+")
+_LETTER_IN_KANA = re.compile(r"[ぁ-ゖァ-ヺー]+(?P<letters>(?!w|x)[a-z]{1,3})(?![A-Za-z])[ぁ-ゖァ-ヺー]*")
+_ARTICLE = re.compile(r"(?:an?|the)\s+(?=\S)")
 # An unknown adjective, verb or noun with its particle ends in one of these when a name follows it.
 _ENDINGS_BEFORE_A_NAME = frozenset("るうくすむぶぐいなただのがはにでとも")
 _UNCUT = ("katakana", "latin", "letter", "digit")  # scripts in which no word begins or ends inside a run
 _SHORTEST_SURE_WORD = 4
+_SHORTEST_SURE_NOUN = 3
 _MAX_LOOKAHEAD = 3  # words; how far a decision may depend on what follows
 _CONTENT = frozenset({Kind.NOUN, Kind.SCENE, Kind.COLOUR, Kind.NUMBER})
 _PAUSES = "、。,.!?…・:;\n\r\v\f\x85\u2028\u2029"
@@ -84,8 +88,9 @@ class _Segmenter:
             self.find_seam(run.start(), run.end())
         self.typos: dict[int, int] = {}  # where words with a letter of the keyboard in them begin -> where they end
         for run in _LETTER_IN_KANA.finditer(text):
-            start, end = self.find_typo(run)
-            self.typos[start] = end
+            typo = self.find_typo(run)
+            if typo is not None:
+                self.typos[typo[0]] = typo[1]
 
     def run(self) -> list[Token]:
         tokens: list[Token] = []
@@ -113,15 +118,18 @@ class _Segmenter:
             is_modifier = len(first) > 2 and self.lexicon.is_modifier(first)  # トラベル is no ベル
             if is_modifier or self.is_kind(first, Kind.COLOUR) or self.lexicon.is_head(last):
                 self.seams[seam] = start
-                return
+            return  # a ハリネズミ is no ネズミ, whatever stands before it
 
-    def find_typo(self, run: re.Match[str]) -> tuple[int, int]:
-        """The longest known word that some letters among kana spoil; the whole run if there is none."""
-        for start in range(run.start(), run.start("letters")):
-            for end in range(run.end(), run.end("letters"), -1):
-                if self.is_kind(mend_romaji(self.text[start:end]), Kind.NOUN):
+    def find_typo(self, run: re.Match[str]) -> tuple[int, int] | None:
+        """Where the longest known word stands that some letters among kana spoil; None for letters between words."""
+        letters, rest = run.span("letters")
+        for start in range(run.start(), letters):
+            for end in range(run.end(), rest - 1, -1):
+                sides = (self.text[start:letters], self.text[rest:end])
+                parts_words = any(len(side) > 1 and self.is_kind(side, Kind.NOUN) for side in sides)
+                if not parts_words and self.is_kind(mend_romaji(self.text[start:end]), Kind.NOUN):
                     return start, end
-        return run.start(), run.end() - self.length_of_tail(run.start(), run.end(), True)
+        return None
 
     def is_kind(self, surface: str, kind: Kind) -> bool:
         return any(meaning.kind is kind for meaning in self.lexicon.look_up(surface))
@@ -135,16 +143,21 @@ class _Segmenter:
         """
         if i in self.typos:
             return _unknown(self.text[i : self.typos[i]], i)
+        article = _ARTICLE.match(self.text, i)
+        if article and (i == 0 or self.scripts[i - 1] not in _UNCUT) and self.precedes_name(article.end()):
+            return Token(article[0], i, (Meaning(Kind.FILLER),))
         number = self.match_number(i, last, unknown_start)
         shortest = len(number.surface) if number else 0
         furthest = min(start for start in (*self.typos, len(self.text)) if start >= i)
-        for j in range(min(i + self.lexicon.longest, furthest), i + shortest, -1):
+        for j in range(min(i + self.lexicon.longest, furthest), i + max(shortest - 1, 0), -1):
             meanings = tuple(
                 meaning
                 for meaning in self.lexicon.look_up(self.text[i:j])
                 if self.may_start(i, j, meaning.kind, last, unknown_start) and self.may_end(i, j, meaning)
             )
-            if meanings:
+            if meanings and self.is_spoilt_by_particle(i, j, meanings[0].kind, last):
+                continue
+            if meanings and (j - i > shortest or meanings[0].kind is Kind.NOT_A_NAME):
                 return Token(self.text[i:j], i, meanings)
         if number is not None:
             return number
@@ -152,6 +165,10 @@ class _Segmenter:
             kind = Kind.SPACE if self.scripts[i] == "space" else Kind.BREAK
             return Token(self.text[i], i, (Meaning(kind),))
         return None
+
+    def precedes_name(self, i: int) -> bool:
+        """Whether Latin letters or a noun stand right at i."""
+        return self.scripts[i] == "latin" or self.length_of_noun(i) > 0
 
     def match_number(self, i: int, last: Token | None, unknown_start: int) -> Token | None:
         """A number with its counter (2匹, 2,3匹, ×3個), or one right beside a noun (りんご 3, ×3, 3×りんご)."""
@@ -166,6 +183,12 @@ class _Segmenter:
             end = self.end_of_counter(end_of_numeral, meaning)
             is_possible = end and self.may_start(i, end, Kind.NUMBER, None, unknown_start)
             if is_possible and not (self.length_of_noun(end_of_numeral) > end - end_of_numeral):
+                if self.text.startswith(ORDINAL, end) and not self.length_of_noun(end):
+                    return _unknown(self.text[i : end + len(ORDINAL)], i)
+                if meaning.value == "0":
+                    return Token(self.text[i:end], i, (Meaning(Kind.NEGATION),))
+                if PICTURES.search(self.text[max(i - 8, 0) : i]) and self.text.startswith("枚", end_of_numeral):
+                    return _unknown(self.text[i:end], i)
                 is_whole_number = "." not in numeral["number"]
                 return Token(self.text[i:end], i, (meaning if is_whole_number else Meaning(Kind.UNKNOWN),))
         number, end = numeral["number"], numeral.end("number")
@@ -179,6 +202,8 @@ class _Segmenter:
         times = TIMES_BEFORE_NOUN.match(self.text, end)
         stretch = end if times is None else times.end()
         is_part_of_name = i > 0 and self.scripts[i - 1] in _UNCUT  # H2ロケット
+        if stretch == end and self.counts_parts(end):
+            return None
         if not numeral["times"] and not is_part_of_name and self.length_of_noun(stretch) > (1 if stretch == end else 0):
             return Token(self.text[i:stretch], i, (meaning,))
         return None
@@ -208,10 +233,17 @@ class _Segmenter:
         is_noun = noun is not None and any(meaning.kind is Kind.NOUN for meaning in noun.meanings)
         return len(noun.surface) + (start > i) if noun is not None and is_noun else 0
 
+    def counts_parts(self, i: int) -> bool:
+        """Whether the noun right at i is a part of another: 2ドアの車."""
+        end = i + self.length_of_noun(i)
+        return end > i and self.text.startswith("の", end) and self.length_of_noun(end + 1) > 0
+
     def ends_phrase(self, i: int) -> bool:
         """Whether a phrase may end at i: nothing follows, a space, a break, a sign or a particle."""
+        if NUMBERS_ON.match(self.text, i):
+            return False
         if i == len(self.text) or self.scripts[i] in ("space", "break", "symbol"):
-            return NUMBERS_ON.match(self.text, i) is None
+            return True
         following = self.match_after(i - 1, i, Meaning(Kind.NUMBER))
         return following is not None and following.kind in (Kind.PARTICLE, Kind.FILLER)
 
@@ -223,7 +255,7 @@ class _Segmenter:
             return False
         if i > 0 and self.text[i - 1] == JOINER:
             return False
-        if kind in _CONTENT and self.is_hiragana(i, j) and self.text.endswith(self.text[i:j], 0, i):
+        if kind in _CONTENT and self.is_mimetic(i, j) and self.text.endswith(self.text[i:j], 0, i):
             return False  # ばらばら holds no ばら
         if kind is Kind.PARTICLE:
             return not is_after_unknown and self.may_be_particle(i, j, last)
@@ -276,19 +308,22 @@ class _Segmenter:
             return True
         script, after = self.scripts[j - 1], self.scripts[j]
         if j in self.seams:
-            return kind is Kind.COLOUR
+            noun = self.match_after(i, j, meaning)
+            return kind is Kind.COLOUR and noun is not None and self.lexicon.draws(noun.value, meaning.value)
         if self.text[j] == JOINER or (script == after and script in _UNCUT):
             return False
-        if kind in _CONTENT and self.is_hiragana(i, j) and self.text.startswith(self.text[i:j], j):
+        if kind in _CONTENT and self.is_mimetic(i, j) and self.text.startswith(self.text[i:j], j):
             return False
         if kind in (Kind.NOUN, Kind.STYLE, Kind.SCENE):
             suffix = next((suffix for suffix in self.lexicon.derived_by if self.text.startswith(suffix, j)), None)
             if suffix is not None:
                 following = self.match_after(i, j, meaning)
                 return following is not None and len(following.surface) > len(suffix)
+        if kind is Kind.COLOUR and script == after == "hiragana" and self.spoils_word(i, j):
+            return False
         if kind is Kind.DECORATION and script == "kanji" and after in ("kanji", "hiragana"):
             return False  # 笑っている says more than 笑
-        if kind is Kind.NOT_A_NAME and self.is_particle_with_name(i, j):
+        if kind in (Kind.NOT_A_NAME, Kind.NUMBER) and self.is_particle_with_name(i, j):
             return False
         if after == "hiragana" and self.is_hiragana(i, j) and kind not in (Kind.PARTICLE, Kind.DECORATION):
             is_long_name = kind in (Kind.NOUN, Kind.NEGATION) and j - i > 2
@@ -309,12 +344,34 @@ class _Segmenter:
             return True
         return following.kind not in (Kind.NOUN, Kind.SCENE, kind)
 
+    def spoils_word(self, i: int, j: int) -> bool:
+        """Whether a shorter colour at i leaves a word that this one spoils: 赤い|ろうそく, 白|くま, 赤い|ろんな."""
+        if self.match_after(i, j, Meaning(Kind.COLOUR)) is not None:
+            return False
+        if self.text.endswith("いろ", 0, j) and self.is_kind(self.text[i : j - 1], Kind.COLOUR):
+            return True
+        for end in range(i + 1, j):
+            if self.is_kind(self.text[i:end], Kind.COLOUR):
+                noun = self.match_after(i, end, Meaning(Kind.COLOUR))
+                if noun is not None and noun.kind is Kind.NOUN and noun.end > j:
+                    is_long = len(noun.surface) >= _SHORTEST_SURE_NOUN  # 赤い|ぬの is no 赤|いぬ
+                    return is_long or (self.text[j - 1] != "い" and self.ends_phrase_in_kana(noun.end))
+        return False
+
+    def ends_phrase_in_kana(self, i: int) -> bool:
+        return i == len(self.text) or self.scripts[i] != "hiragana" or self.text[i] in _SPLITTING_PARTICLES
+
     def is_particle_with_name(self, i: int, j: int) -> bool:
         """りんごとぶどう holds no とぶ: a particle at i and a name that ends behind j explain more of the text."""
         if self.text[i] not in _SPLITTING_PARTICLES:
             return False
         name = self.match_after(i, i + 1, Meaning(Kind.PARTICLE))
         return name is not None and name.kind in _CONTENT and name.end > j
+
+    def is_spoilt_by_particle(self, i: int, j: int, kind: Kind, last: Token | None) -> bool:
+        """右にじてんしゃ holds no にじ."""
+        may_be_particle = last is not None and last.end == i and last.kind not in (Kind.PARTICLE, Kind.PREFIX)
+        return kind is Kind.NOUN and may_be_particle and self.is_hiragana(i, j) and self.is_particle_with_name(i, j)
 
     def match_after(self, i: int, j: int, meaning: Meaning) -> Token | None:
         """What would follow text[i:j] if that were a word."""
@@ -334,7 +391,7 @@ class _Segmenter:
         while j < len(self.text) and (self.scripts[j] == "symbol") == (self.scripts[i] == "symbol"):
             if self.match(j, last=None, unknown_start=i) is not None or (j - i > 1 and self.may_resume(j)):
                 break
-            if j == i + 4 and self.is_mimetic(i) and self.match(j, last=None, unknown_start=j) is not None:
+            if j == i + 4 and self.is_doubled(i) and self.match(j, last=None, unknown_start=j) is not None:
                 break
             j += 1
         tokens: list[Token] = []
@@ -351,7 +408,11 @@ class _Segmenter:
             tokens.append(Token(self.text[end:j], end, (Meaning(Kind.FILLER if is_copula else Kind.PARTICLE),)))
         return tokens
 
-    def is_mimetic(self, i: int) -> bool:
+    def is_mimetic(self, i: int, j: int) -> bool:
+        """Whether the word, if said twice, is no name: ばらばら, but いるかいるか."""
+        return j - i < _SHORTEST_SURE_NOUN and self.is_hiragana(i, j)
+
+    def is_doubled(self, i: int) -> bool:
         """きらきらおほしさま."""
         return self.is_hiragana(i, i + 4) and self.text[i : i + 2] == self.text[i + 2 : i + 4]
 

@@ -1,14 +1,32 @@
-"""Mend how words are typed where only one reading is left: dashes for long vowels, and vowels drawn out."""
+"""Mend how words are typed where only one reading is left: dashes for long vowels, vowels drawn out, gaps in words."""
 
 import re
 
 from frontend_streamlit.translation.characters import fold_kana, script_of, vowel_of
-from frontend_streamlit.translation.japanese_lexicon import Kind, Lexicon
+from frontend_streamlit.translation.japanese_lexicon import DRAWN, Kind, Lexicon
 
 _WAVES = "~〜∼〰"
 _STROKES = r"\-\u02d7\u1173\u2010-\u2015\u2043\u2212\u23af\u2500\u2501\u2796\u2e3a\u2e3b\u30a0\u3161\u31d0"
 _MARKS = re.compile(rf"(?<=[ぁ-ゖァ-ヺ])(?:[ー{_WAVES}{_STROKES}]+|一)")
-_WORDS = frozenset({Kind.NOUN, Kind.COLOUR, Kind.SCENE, Kind.STYLE, Kind.BACKGROUND, Kind.FILLER, Kind.NOT_A_NAME})
+_WORDS = DRAWN | {Kind.BACKGROUND, Kind.FILLER, Kind.NOT_A_NAME}
+_SHORTEST_SURE_NAME = 3
+_GAP = re.compile(r"(?<![ァ-ヺー])([ァ-ヺー]+) ([ァ-ヺー]+)(?![ァ-ヺー])|(?<![ぁ-ゖー])([ぁ-ゖー]+) ([ぁ-ゖー]+)")
+
+
+def close_gaps(text: str, lexicon: Lexicon) -> str:
+    """The normalised text without a space that parts a name in two pieces, of which neither is a word: パ ンダ."""
+
+    def joined(match: re.Match[str]) -> str:
+        first, last = filter(None, match.groups())
+        ends = range(1, len(last) + 1) if match[3] else [len(last)]  # り んごの絵
+        is_gap = not lexicon.look_up(first) and any(
+            not lexicon.look_up(last[:end])
+            and any(meaning.kind in DRAWN for meaning in lexicon.look_up(first + last[:end]))
+            for end in ends
+        )
+        return first + last if is_gap else match[0]
+
+    return _GAP.sub(joined, text)
 
 
 def mend_long_vowels(text: str, lexicon: Lexicon) -> str:
@@ -35,9 +53,14 @@ class _Mender:
 
     def replacement(self, place: int, mark: str) -> str:
         """What to write for the mark that stood where the text now has ー."""
+        separator = self.separator(place, mark)
+        if separator:
+            self.text = f"{self.text[:place]}{separator[-1]}{self.text[place + 1 :]}"  # what follows begins a run
+            return separator
         is_spelled = self.is_word_around(place, "ー")
         if mark == "一":
-            return "ー" if self.is_in_katakana(place) or (is_spelled and not self.is_counted(place)) else mark
+            is_long_vowel = is_spelled and not self.is_counted(place) and not self.begins_kanji_word(place)
+            return "ー" if self.is_in_katakana(place) or is_long_vowel else mark
         if is_spelled:
             return "ー"
         is_long_vowel = set(mark) == {"ー"}
@@ -50,9 +73,28 @@ class _Mender:
         if is_long_vowel:
             return "" if len(mark) > 1 and self.ends_word(place) and after != before else "ー"
         goes_on = after in ("hiragana", "katakana")
-        if self.ends_word(place) or (not goes_on and (before == "hiragana" or mark[0] in _WAVES)):
+        if (
+            self.ends_word(place)
+            or self.begins_name(place + 1, _SHORTEST_SURE_NAME)
+            or (not goes_on and (before == "hiragana" or mark[0] in _WAVES))
+        ):
             return mark  # りんご-バナナ, かわいい〜
         return "ー"
+
+    def separator(self, place: int, mark: str) -> str:
+        """A mark that parts a complete word from a name, with the ー that belongs to the word: ギター-ピアノ."""
+        stroke = mark.lstrip("ー")[:1]
+        if stroke in ("", "一") or not self.begins_name(place + 1, 2):
+            return ""
+        is_behind_long_vowel = mark[0] == "ー" and script_of(self.text[place - 1]) == "katakana"
+        if is_behind_long_vowel or (len(mark) > 1 and self.ends_word(place + 1)):
+            return f"ー{stroke}"
+        return stroke if self.ends_word(place) else ""
+
+    def begins_name(self, place: int, shortest: int) -> bool:
+        """Whether something to draw stands right at a place, and no katakana goes on behind it."""
+        ends = range(place + shortest, min(place + self.lexicon.longest, len(self.text)) + 1)
+        return any(not self.cuts_katakana(end) and self.is_word(self.text[place:end], DRAWN) for end in ends)
 
     def is_word_around(self, place: int, letter: str) -> bool:
         """Whether a word begins before a place and goes on to it or beyond, if a letter stands there."""
@@ -79,13 +121,18 @@ class _Mender:
         starts = range(max(place - self.lexicon.longest, 0), place - 1)
         return any(not self.cuts_katakana(start) and self.is_word(self.text[start:place]) for start in starts)
 
-    def is_word(self, surface: str) -> bool:
-        return any(meaning.kind in _WORDS for meaning in self.lexicon.look_up(surface))
+    def is_word(self, surface: str, kinds: frozenset[Kind] = _WORDS) -> bool:
+        return any(meaning.kind in kinds for meaning in self.lexicon.look_up(surface))
 
     def is_in_katakana(self, place: int) -> bool:
         """テ一ブル, but not ペンギン一ネコ."""
         around = (self.text[place - 1], self.text[place + 1 : place + 2] or " ")
         return all(script_of(char) == "katakana" for char in around) and not self.ends_word(place)
+
+    def begins_kanji_word(self, place: int) -> bool:
+        """むらさき一角獣."""
+        around = (self.text[place - 1], self.text[place + 1 : place + 2] or " ")
+        return tuple(map(script_of, around)) == ("hiragana", "kanji")
 
     def is_counted(self, place: int) -> bool:
         return self.text.startswith(self.lexicon.counters, place + 1)

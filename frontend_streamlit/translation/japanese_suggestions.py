@@ -16,20 +16,23 @@ _LOOK_ALIKE = frozenset(
         (
             *("ソン", "シツ", "クタ", "クワ", "ウワ", "フワ", "ヌス", "コユ", "ソリ", "ルレ"),
             *("いり", "はほ", "ぬめ", "れわ", "れね", "ねわ", "るろ", "さき", "さち"),
+            *("ずづ", "じぢ", "ズヅ", "ジヂ"),
             *("口ロ", "二ニ", "力カ", "工エ", "夕タ", "卜ト", "八ハ", "千チ", "三ミ", "土士", "末未", "大犬"),
         ),
     )
 )
 _OFTEN_MISSED = frozenset("ーっん")
 _SMALL = dict(zip("ぁぃぅぇぉゃゅょっゎ", "あいうえおやゆよつわ", strict=True))
-_ROMAJI_LEFT = re.compile(r"([a-z]{1,2})([ぁ-ゖァ-ヺ]?)")
+_ROMAJI_LEFT = re.compile(r"([b-df-hj-np-tv-z]{1,2})([aiueoぁ-ゖァ-ヺ])")
+_LETTERS_LEFT = re.compile(r"[ぁ-ゖァ-ヺー][a-z]|[a-z][ぁ-ゖァ-ヺー]")
 
 
 def suggest(word: str, lexicon: Lexicon) -> str | None:
     """The known word that an unknown one was probably meant to be; None if there is none, or two are as likely."""
-    mended = mend_romaji(word)
-    if mended != word and (known := lexicon.spelling_of.get(fold_kana(mended))):
-        return known
+    mended = {mend_romaji(word + vowel) for vowel in ("", *"aiueo")} if _LETTERS_LEFT.search(word) else set()
+    known = {lexicon.spelling_of[fold_kana(kana)] for kana in mended if fold_kana(kana) in lexicon.spelling_of}
+    if len(known) == 1:
+        return known.pop()
     if len(word) < _SHORTEST or lexicon.look_up(word) or fold_kana(word) in lexicon.look_alikes:
         return None
     likely: dict[int, dict[tuple[object, ...], str]] = {}
@@ -42,15 +45,16 @@ def suggest(word: str, lexicon: Lexicon) -> str | None:
 
 
 def mend_romaji(word: str) -> str:
-    """Kana for the letters that a keyboard left in a word: りんgお is りんご."""
+    """Kana for the letters that a keyboard left in a word, if they are a syllable: りんgお and りんgo are りんご."""
 
     def kana(match: re.Match[str]) -> str:
-        letters, vowel = match.groups()
-        name = unicodedata.name(vowel, "") if vowel else ""
+        consonants, vowel = match.groups()
+        typed = "" if vowel.isascii() else unicodedata.name(vowel)
+        script, syllable = typed.rpartition(" ")[0] or "HIRAGANA LETTER", typed.rpartition(" ")[2] or vowel
         try:
-            return unicodedata.lookup(f"{name.rpartition(' ')[0]} {letters.upper()}{name.rpartition(' ')[2]}")
+            return unicodedata.lookup(f"{script} {consonants}{syllable}".upper())
         except KeyError:
-            return vowel
+            return match[0]
 
     return _ROMAJI_LEFT.sub(kana, word)
 
@@ -75,7 +79,8 @@ def _slip(word: str, meant: str) -> int | None:
     is_doubled = place > 0 and longer[place] == longer[place - 1]
     if (is_doubled and longer == typed) or longer[place] in _OFTEN_MISSED:
         return 0
-    return 3 if len(typed) >= _SHORTEST_FOR_ANY_SLIP - 1 else None
+    is_derived = longer == typed and place == len(shorter)  # ドラゴンズ
+    return 3 if len(typed) >= _SHORTEST_FOR_ANY_SLIP - 1 and not is_derived else None
 
 
 def _swap(word: str, meant: str, place: int) -> int | None:

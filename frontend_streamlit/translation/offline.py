@@ -7,11 +7,11 @@ from pathlib import Path
 from frontend_streamlit.translation import Translation, TranslatorMisconfigured
 from frontend_streamlit.translation.characters import normalise
 from frontend_streamlit.translation.english import is_english
-from frontend_streamlit.translation.japanese_lexicon import Lexicon
+from frontend_streamlit.translation.japanese_lexicon import Kind, Lexicon
 from frontend_streamlit.translation.japanese_limits import undrawn_spans
 from frontend_streamlit.translation.japanese_scene import Relation, Scene, Span, Thing, read_scene
 from frontend_streamlit.translation.japanese_segments import segment
-from frontend_streamlit.translation.japanese_spelling import mend_long_vowels
+from frontend_streamlit.translation.japanese_spelling import close_gaps, mend_long_vowels
 from frontend_streamlit.translation.japanese_suggestions import suggest
 
 DEFAULT_DATA_DIR = Path(__file__).resolve().parents[2] / "backend_gpu" / "mini"
@@ -48,13 +48,17 @@ class OfflineTranslator:
         """Translate one text; one without Japanese but with Latin letters comes back as it is."""
         if is_english(text):
             return Translation(source=text, english=text, translator=self.name)
-        normal = mend_long_vowels(normalise(text), self.lexicon)
-        scene = read_scene(segment(normal, self.lexicon), self.lexicon)
+        normal = close_gaps(mend_long_vowels(normalise(text), self.lexicon), self.lexicon)
+        tokens = segment(normal, self.lexicon)
+        scene = read_scene(tokens, self.lexicon)
+        english = write_caption(scene, self.lexicon)
         unknown_words = _pieces(normal, _outermost(scene.unknown_spans))
+        if not english and not unknown_words:  # 💙 alone adorns nothing
+            unknown_words = _pieces(normal, (token.span for token in tokens if token.kind is Kind.DECORATION))
         suggestions = {word: suggest(word, self.lexicon) for word in unknown_words}
         return Translation(
             source=text,
-            english=write_caption(scene, self.lexicon),
+            english=english,
             translator=self.name,
             unknown_words=unknown_words,
             not_drawn=_pieces(normal, sorted(undrawn_spans(scene, normal, self.lexicon))),
@@ -69,7 +73,7 @@ def _pieces(text: str, spans: Iterable[Span]) -> tuple[str, ...]:
 
 def write_caption(scene: Scene, lexicon: Lexicon) -> str:
     """The scene in the exact English of the training captions; empty if there is nothing in it."""
-    parts = [" and ".join(_things(scene, lexicon))]
+    parts = [" and ".join(_phrase(part, lexicon) for part in scene.phrases())]
     if scene.background:
         parts.append(f"on {lexicon.articles.apply(scene.background)} background")
     parts.extend(scene.settings)
@@ -77,25 +81,16 @@ def write_caption(scene: Scene, lexicon: Lexicon) -> str:
     return ", ".join(filter(None, [caption, *scene.styles]))
 
 
-def _things(scene: Scene, lexicon: Lexicon) -> list[str]:
-    """Noun phrases in the order of the text; two related things are one phrase, where the first of them stands."""
-    relation_of: dict[int, Relation] = {}
-    for relation in scene.relations:
-        relation_of |= {relation.subject.place: relation, relation.reference.place: relation}
-    phrases: dict[int, str] = {}
-    for thing in scene.things:
-        related = relation_of.get(thing.place)
-        if related is None:
-            phrases[thing.place] = _noun_phrase(thing, lexicon)
-        else:
-            subject, reference = (_noun_phrase(end, lexicon) for end in (related.subject, related.reference))
-            phrases[related.subject.place] = f"{subject} {related.position} {reference}"
-    return list(phrases.values())
+def _phrase(part: Thing | Relation, lexicon: Lexicon) -> str:
+    if isinstance(part, Thing):
+        return _noun_phrase(part, lexicon)
+    return f"{_noun_phrase(part.subject, lexicon)} {part.position} {_noun_phrase(part.reference, lexicon)}"
 
 
 def _noun_phrase(thing: Thing, lexicon: Lexicon) -> str:
     noun = thing.noun if thing.number == 1 else lexicon.plurals[thing.noun]
-    coloured = f"{thing.colour} {noun}".strip()
+    is_told = thing.noun.startswith(f"{thing.colour} ")  # a red lantern
+    coloured = noun if is_told else f"{thing.colour} {noun}".strip()
     return lexicon.articles.apply(coloured) if thing.number == 1 else f"{_in_words(thing.number, lexicon)} {coloured}"
 
 
