@@ -445,16 +445,16 @@ class JobStore:
     def _check_files(self) -> None:
         """See that what is open is still what has these names, and whole: else the next start would lose jobs."""
         with self._lock:
-            if self._folder_lock:
-                self._folder_lock.check()
-            if not self._files:
-                return  # on a disk that was full from the start
             for path, opened in self._files.items():
                 if file_identity(path) != opened:
                     raise StorageUnavailable(
                         f"the queue's file {path} was removed or replaced while the service ran: "
                         "put it back, or restart the service"
                     )
+            if self._folder_lock:
+                self._folder_lock.check()
+            if not self._files:
+                return  # on a disk that was full from the start
             if is_cut_short(self.path, self._seen_bytes):
                 raise StorageUnavailable(
                     f"the queue's file {self.path} or its -wal was emptied or cut short while the service ran: "

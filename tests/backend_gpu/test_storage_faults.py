@@ -26,11 +26,12 @@ def remove_queue(data_dir: Path) -> None:
 
 
 def remove_folder(data_dir: Path) -> None:
-    shutil.rmtree(data_dir)
+    while data_dir.exists():  # the service may put a new lock into it meanwhile
+        shutil.rmtree(data_dir, ignore_errors=True)
 
 
 def remove_folder_and_make_it_anew(data_dir: Path) -> None:
-    shutil.rmtree(data_dir)
+    remove_folder(data_dir)
     data_dir.mkdir()
 
 
@@ -120,7 +121,7 @@ def test_a_queue_that_is_put_back_is_used_again_with_all_its_jobs(
 
 def test_a_removed_folder_may_have_another_service_and_the_first_one_stays_out_of_it(tmp_path: Path) -> None:
     with running_service(tmp_path / "data") as first:
-        shutil.rmtree(tmp_path / "data")
+        remove_folder(tmp_path / "data")
         assert_nothing_is_accepted(first)
         with running_service(tmp_path / "data") as second:
             job = second.submit()["id"]

@@ -84,6 +84,7 @@ def test_a_fault_of_the_table_is_told_in_a_sentence(made: Commands) -> None:
         made.run("train", "base", "--concepts=nowhere.tsv")
 
 
+@pytest.mark.crash
 def test_training_tells_what_it_begins_with_and_how_it_ended(
     made: Commands, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -112,6 +113,7 @@ def test_no_time_to_train_is_told(made: Commands, tmp_path: Path, minutes: str) 
         made.run("train", "base", f"--folder={tmp_path}", "--rows=12", f"--minutes={minutes}")
 
 
+@pytest.mark.crash
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_ends_training_after_the_step_and_saves(
     made: Commands, tmp_path: Path, capsys: pytest.CaptureFixture[str], number: signal.Signals
