@@ -1,7 +1,6 @@
 """The backend's command line: `python -m backend_gpu` serves; with `image` it turns a translation into PNG files."""
 
 import argparse
-import ipaddress
 import json
 import logging
 import os
@@ -81,7 +80,9 @@ def serve(settings: Settings) -> None:
     Raises:
         BackendError: it can't start; the message says what to change.
     """
-    if not settings.token.get_secret_value() and not is_loopback(settings.host):
+    from backend_gpu.api.hosts import is_local
+
+    if not settings.token.get_secret_value() and not is_local(settings.host):
         raise InvalidRequest(
             f"BACKEND_HOST is {settings.host} and there is no BACKEND_TOKEN: set one, or listen on 127.0.0.1 only"
         )
@@ -105,14 +106,6 @@ def serve(settings: Settings) -> None:
     address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     logging.getLogger(__name__).info("listening", extra={"address": address})
     server.run(sockets=[listener])
-
-
-def is_loopback(host: str) -> bool:
-    """Whether nobody but this machine can connect to an address."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def make_images(options: argparse.Namespace) -> None:

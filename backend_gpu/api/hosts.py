@@ -7,7 +7,7 @@ from urllib.parse import unquote, urlsplit
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
-from backend_gpu.settings import Settings
+from backend_gpu.settings import Settings, bare_host
 
 AUTHORITY = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9_-]+(?:\.[a-z0-9_-]+)*)\.?(?::[0-9]{0,5})?", re.ASCII | re.IGNORECASE)
 ABSOLUTE_TARGET = re.compile(rb"https?://([^/]*)(/.*)?", re.IGNORECASE | re.DOTALL)
@@ -34,17 +34,7 @@ def authority_of(scope: Scope) -> str:
 def name_of(authority: str) -> str | None:
     """The name or address in `host:port`, in one spelling; None where it is not well-formed."""
     parts = AUTHORITY.fullmatch(authority)
-    return normal(parts[1]) if parts else None
-
-
-def normal(host: str) -> str:
-    """One spelling for every name and address."""
-    host = host.lower().strip("[]").removesuffix(".")
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return host
-    return str(getattr(address, "ipv4_mapped", None) or address)
+    return bare_host(parts[1]) if parts else None
 
 
 def is_local(name: str) -> bool:
@@ -60,7 +50,7 @@ def is_local(name: str) -> bool:
 def set_names(settings: Settings) -> frozenset[str]:
     """The names that the operator gave the service."""
     public_name = urlsplit(settings.public_url).hostname or ""
-    return frozenset({normal(settings.host), normal(public_name)} - {""})
+    return frozenset({settings.host, bare_host(public_name.removesuffix("."))} - {""})
 
 
 def address_for(settings: Settings, scope: Scope) -> str:

@@ -293,7 +293,7 @@ def test_the_translation_is_read_whatever_the_locale(tmp_path: Path, locale: dic
     assert ("'青い背景に赤いりんご' →" if encoding == "utf-16" else r"'\u9752\u3044\u80cc\u666f\u306b") in told
     assert ("侍" if encoding == "utf-16" else r"left out: \u4f8d") in done.stderr.decode(encoding)
     with Image.open(tmp_path / "りんご.png") as image:
-        assert json.loads(image.text["kotoe"])["source_prompt"] == APPLE["source"]  # type: ignore[attr-defined]
+        assert json.loads(image.text["kotoe"])["source_prompt"] == APPLE["source"]  # type: ignore[attr-defined]  # a PNG has it
 
 
 @pytest.mark.parametrize(
