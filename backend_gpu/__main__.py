@@ -93,7 +93,7 @@ def serve(settings: Settings) -> None:
     from backend_gpu.service import build_service
 
     def open_engine() -> Engine:
-        from backend_gpu.engine.local import open_engine as open_local  # torch: in the worker's thread, not before
+        from backend_gpu.engine.glide import open_engine as open_local  # torch: in the worker's thread, not before
 
         return open_local(settings.model, settings.device, settings.checkpoints, settings.mini_dir)
 
@@ -139,7 +139,7 @@ def draw_and_write(translation: Translation, name: ModelName, settings: Settings
     from tqdm import tqdm  # torch and what needs it are imported here: bad input is told at once
 
     from backend_gpu.engine import StepReport
-    from backend_gpu.engine.local import open_engine
+    from backend_gpu.engine.glide import open_engine
     from backend_gpu.gallery import encode_png, write_picture
     from backend_gpu.jobs.job import JobRequest
 

@@ -214,7 +214,7 @@ def overhead_table(count: int) -> Iterator[str]:
     Service and engine are in this process: the same pictures take two processes quite different times, for as long as
     each lives.
     """
-    from backend_gpu.engine.local import open_engine
+    from backend_gpu.engine.glide import open_engine
     from backend_gpu.jobs.job import JobRequest
 
     engine = open_engine("mini", "auto", Path("data/models"))

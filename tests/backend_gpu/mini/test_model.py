@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from backend_gpu.engine.local import open_engine
+from backend_gpu.engine.glide import open_engine
 from backend_gpu.errors import CheckpointError
 from backend_gpu.glide.checkpoint import write_weights
 from backend_gpu.glide.config import TextConfig, UNetConfig

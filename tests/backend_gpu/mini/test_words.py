@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from backend_gpu.engine import Drawing, Settings
-from backend_gpu.engine.local import LocalEngine, open_engine
+from backend_gpu.engine.glide import LocalEngine, open_engine
 from backend_gpu.errors import InvalidRequest
 from backend_gpu.mini.training.scenes import Mix, random_scene
 from backend_gpu.mini.vocabulary import load_vocabulary

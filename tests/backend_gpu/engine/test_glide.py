@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from backend_gpu.engine import Drawing, EngineInfo, Settings
-from backend_gpu.engine.local import LocalEngine, published_hash
+from backend_gpu.engine.glide import LocalEngine, published_hash
 from backend_gpu.errors import OutOfMemory
 from backend_gpu.glide.checkpoint import write_weights
 from backend_gpu.glide.pipeline import Picture, Pipeline
