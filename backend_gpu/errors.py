@@ -13,6 +13,10 @@ class InvalidRequest(BackendError):
         self.param = param  # the field at fault, where it is a request's
 
 
+class BadParameter(InvalidRequest):
+    """A field of the request has an impossible value."""
+
+
 class CheckpointError(BackendError):
     """Model weights are missing, broken or could not be fetched; the message says what to do."""
 

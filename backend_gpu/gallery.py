@@ -1,121 +1,29 @@
-"""The gallery: PNG files that hold everything needed to make them again, in a folder or a bucket."""
+"""The gallery: finished pictures, and what the model says of itself, in a folder or a bucket."""
 
-import io
-import json
-import os
-import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, PngImagePlugin
-
-from backend_gpu.errors import BackendError, GalleryUnavailable
-from backend_gpu.plain_text import without_controls
+from backend_gpu.errors import GalleryUnavailable
+from backend_gpu.files import sync_folder, write_file
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem  # few need it
 
-FAST_PNG = zlib.Z_RLE  # a mini picture in 4.5 ms and 74 kB; with zlib's default in 20 ms and 81 kB
-TORCH_VERSION = version("torch")
 BUCKET_TIMEOUT_S = 30.0  # gcsfs alone would try for half an hour
-SAMPLER_NAMES = {"ddpm": "DDPM", "ddim": "DDIM", "dpmpp_2m": "DPM++ 2M"}  # as other programs write them
-
-
-@dataclass(frozen=True, kw_only=True)
-class PictureRecord:
-    """How one picture was made."""
-
-    prompt: str  # English, as the model read it
-    source_prompt: str  # as the user wrote it
-    translator: str
-    negative_prompt: str
-    seed: int
-    guidance_scale: float
-    steps: int
-    upsample_steps: int
-    sampler: str
-    upscale: bool
-    model: str
-    model_hash: str
-
-    def parameters(self, width: int, height: int) -> str:
-        """The record in the convention that other image programs read (chunk `parameters`)."""
-        settings = {
-            "Steps": self.steps,
-            "Sampler": SAMPLER_NAMES[self.sampler],
-            "CFG scale": self.guidance_scale,
-            "Seed": self.seed,
-            "Size": f"{width}x{height}",
-            "Model": self.model,
-            "Model hash": self.model_hash[:10],
-        }
-        lines = [one_line(self.prompt)]
-        if self.negative_prompt:
-            lines.append(f"Negative prompt: {one_line(self.negative_prompt)}")
-        lines.append(", ".join(f"{name}: {value}" for name, value in settings.items()))
-        return "\n".join(lines)
-
-
-def one_line(text: str) -> str:
-    """A text with single spaces for all white space and for control characters, which break readers of PNG."""
-    return " ".join(without_controls(text).split())
-
-
-def encode_png(pixels: NDArray[np.uint8], record: PictureRecord) -> bytes:
-    """A PNG of (H, W, 3) RGB pixels with the record in its text chunks `parameters` and `kotoe` (JSON)."""
-    height, width = pixels.shape[:2]
-    info = PngImagePlugin.PngInfo()
-    info.add_text("parameters", record.parameters(width, height))
-    info.add_itxt("kotoe", json.dumps(asdict(record) | {"versions": {"torch": TORCH_VERSION}}, ensure_ascii=False))
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "PNG", pnginfo=info, compress_type=FAST_PNG)
-    return buffer.getvalue()
-
-
-def write_picture(path: Path, png: bytes, temporary: Path | None = None) -> None:
-    """Write a PNG whole or not at all.
-
-    Args:
-        temporary: its name until it is whole, beside it; for a sole writer, who thus overwrites what it left when it
-            was killed. By default one that nobody else has.
-
-    Raises:
-        BackendError: there is no such folder, or it can't be written to.
-    """
-    temporary = temporary or path.with_name(f".{uuid4().hex}.new")  # not longer than names may be
-    try:
-        with temporary.open("wb") as file:
-            file.write(png)
-            file.flush()
-            os.fsync(file.fileno())  # else a power cut after the renaming could leave a hole
-        temporary.replace(path)
-        sync_folder(path.parent)
-    except OSError as error:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise BackendError(f"can't write {path}: {error.strerror}") from error
-
-
-def sync_folder(folder: Path) -> None:
-    """Let the names in a folder survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+MODEL_FOLDER = ".model"  # beside the owners' folders; no owner has a dot in the name
 
 
 def picture_name(created_at: float, job_id: str, index: int) -> str:
     """A picture's file name: the time (UTC) first, so that names sort by age."""
     return f"{datetime.fromtimestamp(created_at, UTC):%Y%m%dT%H%M%S}_{job_id}_{index}.png"
+
+
+def content_type(name: str) -> str:
+    """What a file is, by its name, as buckets and browsers are told."""
+    return "application/json" if name.endswith(".json") else "image/png"
 
 
 class Gallery:
@@ -125,8 +33,11 @@ class Gallery:
         self.root = root.rstrip("/") or "/"
         self._bucket: AbstractFileSystem | None = None
 
-    def write(self, owner: str, name: str, png: bytes) -> None:
-        """Put a picture there, whole or not at all; writing it again changes nothing.
+    def write(self, owner: str, name: str, content: bytes) -> None:
+        """Put a file there, whole or not at all; writing it again changes nothing.
+
+        Args:
+            owner: of a picture; MODEL_FOLDER for what the model says of itself.
 
         Raises:
             GalleryUnavailable: it can't be written.
@@ -134,12 +45,12 @@ class Gallery:
         with self._access():
             if self._is_bucket:  # an object appears when it is complete
                 self._open_bucket().pipe_file(
-                    f"{self.root}/{owner}/{name}", png, content_type="image/png", timeout=BUCKET_TIMEOUT_S
+                    f"{self.root}/{owner}/{name}", content, content_type=content_type(name), timeout=BUCKET_TIMEOUT_S
                 )
             else:
                 folder = self._folder(owner)
                 folder.mkdir(parents=True, exist_ok=True)
-                write_picture(folder / name, png, temporary=folder / f".{name}.new")
+                write_file(folder / name, content, temporary=folder / f".{name}.new")
                 sync_folder(folder.parent)
 
     def read(self, owner: str, name: str) -> bytes | None:

@@ -6,16 +6,14 @@ import locale
 import os
 import re
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, SecretStr
+from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-ModelName = Literal["mini", "glide"]
-# What a model is called to callers and in pictures, before it is loaded too
-MODEL_IDS: Mapping[ModelName, str] = {"mini": "kotoe-mini", "glide": "glide"}
+from backend_gpu.errors import InvalidRequest
+
 HOST_AND_PORT = r"(\[[0-9a-f:.]+\]|[a-z0-9_-]+(\.[a-z0-9_-]+)*\.?)(:[0-9]{1,5})?"  # ASCII: others as their xn-- names
 
 
@@ -119,7 +117,7 @@ class Settings(BaseSettings):
     gallery: Annotated[
         GalleryRoot, Field(description="folder or gs:// URL of the gallery; empty: gallery in data_dir")
     ] = ""
-    model: Annotated[ModelName, Field(description="mini (embedded) or glide (OpenAI's checkpoints)")] = "mini"
+    model: Annotated[str, Field(description="mini (embedded) or glide (OpenAI's checkpoints)")] = "mini"
     mini_dir: Annotated[
         UserPath | None, Field(description="a mini model of your own, as exported; empty: the embedded")
     ] = None
@@ -164,3 +162,18 @@ class Settings(BaseSettings):
     def checkpoints(self) -> Path:
         """Where published weights are."""
         return self.models_dir or self.data_dir / "models"
+
+
+def read_settings() -> Settings:
+    """Read the environment.
+
+    Raises:
+        InvalidRequest: a setting has an impossible value.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = f"BACKEND_{str(first['loc'][0]).upper()}"
+        value = "set" if name == "BACKEND_TOKEN" else repr(first["input"])  # a secret is not shown
+        raise InvalidRequest(f"{name} is {value}: {first['msg']}") from error

@@ -12,6 +12,7 @@ from starlette.routing import Match
 from backend_gpu.api.schemas import ErrorDocument, ErrorInfo
 from backend_gpu.errors import (
     BackendError,
+    BadParameter,
     CheckpointError,
     ConceptTableError,
     ContentRefused,
@@ -37,10 +38,6 @@ NOT_SERVED = {
     "POST /v1/images/generations, with the seed of an earlier one to stay close to it"
     for name in ("edits", "variations")
 }
-
-
-class BadParameter(InvalidRequest):
-    """A field of the request has an impossible value."""
 
 
 class Unauthorized(BackendError):

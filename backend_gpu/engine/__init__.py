@@ -1,33 +1,102 @@
-"""The picture machine behind the queue: one protocol, one file per kind. Only those files know torch or Ray."""
+"""What the queue, the API and the page need of a model: what it is, and how it draws.
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+A family of models is one file here and one entry in `models.py`. Nothing here needs torch.
+"""
+
+import time
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from backend_gpu.glide.config import SamplerName, StageName
-
 Pixels = NDArray[np.uint8]  # (N, H, W, 3) RGB
+
+PREVIEWS = 5  # of a run before its last step, at least, where it has as many steps
+PREVIEW_INTERVAL_S = 1.0  # slow steps show more
+
+
+@dataclass(frozen=True)
+class Text:
+    """Words for people, in both languages."""
+
+    ja: str
+    en: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One of the denoising runs that make a picture, each from what the one before has drawn."""
+
+    name: str
+    label: Text
+    side: int  # pixels of what it draws
+    steps: int  # unless the request says otherwise
+    is_guided: bool = False  # guidance costs it two passes a step, one without the prompt
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guidance:
+    """How closely a picture may follow its prompt; 1 is no guidance."""
+
+    default: float
+    least: float = 1.0
+    most: float = 20.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelWarning:
+    """What people should know before they draw."""
+
+    text: Text
+    words: tuple[str, ...] = ()  # of a prompt that it is about; none: it is about all
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vocabulary:
+    """What a model knows that does not read any English."""
+
+    words: tuple[str, ...]  # every word that it has learned
+    word_pattern: str  # of a word in a prompt, as a regular expression
+    function_words: tuple[str, ...]  # that say nothing about what to draw, known or not
+    experimental: tuple[str, ...]  # phrases of those words that it does not draw well
+    untrained: tuple[str, ...]  # names of things whose words it knows, but which it never saw
+    things: Mapping[str, tuple[Text, ...]]  # that it can draw, by kind: concept, colour, scene, style
 
 
 @dataclass(frozen=True, kw_only=True)
 class EngineInfo:
-    """What an engine draws with, and how it draws best."""
+    """All that anyone outside of an engine needs to know of it; the page draws its form from it."""
 
-    model: str  # written into every picture
-    model_hash: str  # of the weights
-    device: str
-    steps: int
-    upsample_steps: int
-    sampler: SamplerName
-    guidance_scale: float
-    vocabulary: tuple[str, ...] = ()  # every word that it knows; empty if it reads any English
-    word_pattern: str = ""  # of a word in a prompt, as a regular expression; empty if it reads any English
-    function_words: tuple[str, ...] = ()  # that say nothing about what to draw, known or not
-    experimental: tuple[str, ...] = ()  # phrases of those words that it does not draw well
-    untrained: tuple[str, ...] = ()  # names of things whose words it knows, but which it never saw
+    model: str  # its name in requests and pictures
+    model_hash: str = ""  # of the weights; empty before they are loaded
+    device: str = ""  # that it draws on; empty before the weights are loaded
+    stages: tuple[Stage, ...]  # in the order in which they draw; one or two
+    samplers: tuple[str, ...]  # the default first
+    qualities: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # steps by stage, by the quality's name
+    guidance: Guidance | None = None  # None: it takes none
+    has_negative_prompt: bool = False
+    has_inpainting: bool = False
+    languages: tuple[str, ...] = ("en",)  # that it reads
+    license: str = ""  # as SPDX writes it
+    warnings: tuple[ModelWarning, ...] = ()
+    examples: tuple[Text, ...] = ()  # prompts that it draws well
+    vocabulary: Vocabulary | None = None  # None: it reads any text of its languages
+    versions: Mapping[str, str] = field(default_factory=dict)  # of the libraries that draw
+    sprites: Path | None = None  # a PNG of the things of its vocabulary
+    slots: int = 1  # batches that it can draw at once
+
+    @property
+    def guidance_scale(self) -> float:
+        """Unless the request says otherwise."""
+        return self.guidance.default if self.guidance else 1.0
+
+    @property
+    def side(self) -> int:
+        """Of a finished picture, in pixels."""
+        return self.stages[-1].side
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,30 +110,25 @@ class Drawing:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
+class BatchSettings:
     """What the pictures of one batch share."""
 
-    sampler: SamplerName
-    steps: int
-    upsample_steps: int
-    upscale: bool  # to 256x256
+    sampler: str
+    steps: Mapping[str, int]  # of each stage that is run, in the model's order
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepReport:
     """One denoising step of a batch is done."""
 
-    stage: StageName
+    stage: str
     step: int
     total_steps: int  # of this stage
-    x_start: Callable[[], Pixels]  # the current estimate of the whole batch; costs only who asks for it
-
-
-OnStep = Callable[[StepReport], None]
+    x_start: Pixels | None = None  # the current estimate of the whole batch, where the step is worth a preview
 
 
 class Engine(Protocol):
-    """Draws batches, one at a time."""
+    """Draws batches: as many at once as its `info` has slots, each called for by a thread of its own."""
 
     @property
     def info(self) -> EngineInfo:
@@ -80,9 +144,40 @@ class Engine(Protocol):
             InvalidRequest: the prompt is too long for the text encoder, or the model can draw nothing of it.
         """
 
-    def generate(self, drawings: Sequence[Drawing], settings: Settings, on_step: OnStep) -> Pixels:
-        """Draw a batch; what `on_step` raises ends it.
+    def batch_key(self, drawing: Drawing, settings: BatchSettings) -> str:
+        """Pictures with equal keys may share a batch."""
+
+    def generate(
+        self, drawings: Sequence[Drawing], settings: BatchSettings
+    ) -> Generator[StepReport | Pixels, None, None]:
+        """Draw a batch of pictures with one key: a report after every step, and at last the pictures.
+
+        Closing the generator ends the drawing after at most one more step.
 
         Raises:
             OutOfMemory: the batch does not fit the device.
         """
+
+
+class Previews:
+    """Says which steps of one run are worth a preview: some evenly spaced, and more of them where steps are slow."""
+
+    def __init__(self, total_steps: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self.total_steps, self.clock = total_steps, clock
+        self.shown_at = clock()
+
+    def is_due(self, step: int) -> bool:
+        """Whether step 1, 2, … of the whole run is one; the last is not, as the finished pictures follow at once."""
+        now = self.clock()
+        is_turn = step % max(1, (self.total_steps - 1) // PREVIEWS) == 0
+        if step == self.total_steps or not (is_turn or now - self.shown_at >= PREVIEW_INTERVAL_S):
+            return False
+        self.shown_at = now
+        return True
+
+
+def finished(run: Generator[StepReport | Pixels, None, None]) -> Pixels:
+    """The pictures of a run whose steps nobody follows."""
+    *_, pictures = run
+    assert not isinstance(pictures, StepReport)
+    return pictures

@@ -2,40 +2,41 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
-from backend_gpu.glide.config import StageName
-from backend_gpu.jobs.job import Job, JobRequest
+from backend_gpu.engine import Stage
+from backend_gpu.jobs.job import Job
+from backend_gpu.jobs.request import JobRequest
 
-TimedStage = Literal["base", "upsample", "finish"]  # seconds of a step, of a step, and of encoding and writing
+BatchKey = Callable[[JobRequest], str]  # requests with equal keys may share a batch
+FINISH = "finish"  # timed like a stage of one step: encoding and writing the pictures of a batch
 NEWEST_SHARE = 0.3  # of a measured time in its running mean
-WORTH_TELLING = 0.1  # relative change of a mean since it was told last
+WORTH_WRITING = 0.1  # relative change of a mean since it was passed on last
 
 
-def choose_batch(waiting: Sequence[Job], max_pictures: int) -> list[Job]:
+def choose_batch(waiting: Sequence[Job], max_pictures: int, batch_key: BatchKey) -> list[Job]:
     """The next batch: the first waiting job, and those like it that fit beside it.
 
-    A job whose last attempt ended with the process runs alone, so that it takes nobody along.
+    A job whose last attempt ended with the process runs alone, so that another crash fails no other job.
     """
     first = waiting[0]
     if first.attempts:
         return [first]
-    batch, pictures = [first], first.request.n
+    batch, pictures, key = [first], first.request.n, batch_key(first.request)
     for job in waiting[1:]:
         fits = pictures + job.request.n <= max_pictures
-        if fits and not job.attempts and job.request.batch_key == first.request.batch_key:
+        if fits and not job.attempts and batch_key(job.request) == key:
             batch.append(job)
             pictures += job.request.n
     return batch
 
 
-def plan_batches(waiting: Sequence[Job], max_pictures: int) -> list[list[Job]]:
+def plan_batches(waiting: Sequence[Job], max_pictures: int, batch_key: BatchKey) -> list[list[Job]]:
     """All batches to come, if nobody else comes."""
     rest, batches = list(waiting), []
     while rest:
-        batch = choose_batch(rest, max_pictures)
+        batch = choose_batch(rest, max_pictures, batch_key)
         batches.append(batch)
         taken = {job.id for job in batch}
         rest = [job for job in rest if job.id not in taken]
@@ -48,33 +49,41 @@ def chunk_sizes(pictures: int, max_pictures: int) -> list[int]:
     return [max_pictures] * whole + [rest] * (rest > 0)
 
 
-def base_rows(pictures: int, requests: Iterable[JobRequest]) -> int:
-    """Rows of the base model's passes for so many pictures: if one of them is guided, every picture goes in twice."""
-    return pictures * (2 if any(request.guidance_scale != 1 for request in requests) else 1)
+def rows_of(stage: Stage, pictures: int, requests: Iterable[JobRequest]) -> int:
+    """Rows of a stage's passes for so many pictures: in a guided stage every picture goes in twice if one is guided."""
+    is_guided = stage.is_guided and any(request.guidance_scale != 1 for request in requests)
+    return pictures * (2 if is_guided else 1)
 
 
 class Timings:
-    """Running means of seconds per stage and size, kept by whoever is told of a change.
+    """Running means of the seconds of a step, by stage and size (see `rows_of`); and of finishing a batch, by pictures.
 
-    The size is the number of pictures, or of rows (see `base_rows`) for the base model's steps.
+    Args:
+        stages: of the model that is timed.
+        known: what was measured before.
+        on_change: called with a mean that has changed by a share worth writing down.
     """
 
     def __init__(
-        self, known: dict[tuple[str, int], float], on_change: Callable[[str, int, float], None] = lambda *_: None
+        self,
+        stages: Sequence[Stage],
+        known: Mapping[tuple[str, int], float],
+        on_change: Callable[[str, int, float], None] = lambda *_: None,
     ) -> None:
+        self.stages = stages
         self.known: Mapping[tuple[str, int], float] = dict(known)  # replaced as a whole, never changed
-        self._told, self._on_change = dict(known), on_change
+        self._written, self._on_change = dict(known), on_change
 
-    def note(self, stage: TimedStage, size: int, seconds: float) -> None:
+    def note(self, stage: str, size: int, seconds: float) -> None:
         """Add a measurement: of one step, or of finishing a batch."""
         before = self.known.get((stage, size), seconds)
         mean = before + NEWEST_SHARE * (seconds - before)
         self.known = {**self.known, (stage, size): mean}
-        if abs(mean - self._told.get((stage, size), 0.0)) > WORTH_TELLING * mean:
-            self._told[stage, size] = mean
+        if abs(mean - self._written.get((stage, size), 0.0)) > WORTH_WRITING * mean:
+            self._written[stage, size] = mean
             self._on_change(stage, size, mean)
 
-    def seconds(self, stage: TimedStage, size: int) -> float | None:
+    def seconds(self, stage: str, size: int) -> float | None:
         """Expected seconds; None before anything was measured.
 
         Between measured sizes it is on the line that joins them. Below and beyond them it is on the line of the
@@ -96,28 +105,33 @@ class Timings:
         return sorted((at_nearest, on_line, proportional))[1]
 
     def of_batch(self, requests: Sequence[JobRequest], max_pictures: int) -> float | None:
-        """Expected seconds of a batch of these requests, which share their settings."""
-        total, first = 0.0, requests[0]
+        """Expected seconds of a batch of these requests, which share their settings; None before it was measured."""
+        steps, total_s = requests[0].steps_of(self.stages), 0.0
         for size in chunk_sizes(sum(request.n for request in requests), max_pictures):
-            base, upsample = self.seconds("base", base_rows(size, requests)), self.seconds("upsample", size)
-            if base is None or (upsample is None and first.upscale):
-                return None
-            total += first.steps * base + (self.seconds("finish", size) or 0.0)
-            total += first.upsample_steps * (upsample or 0.0) * first.upscale
-        return total
+            for stage in self.stages:
+                if stage.name not in steps:
+                    continue
+                step_s = self.seconds(stage.name, rows_of(stage, size, requests))
+                if step_s is None:
+                    return None
+                total_s += steps[stage.name] * step_s
+            total_s += self.seconds(FINISH, size) or 0.0
+        return total_s if steps else None
 
-    def share_done(self, request: JobRequest, pictures: int, rows: int, stage: StageName, share: float) -> float:
-        """How much of a chunk's time is over with that share of a stage; by steps alone before anything was measured.
+    def share_done(self, steps: Mapping[str, int], rows: Mapping[str, int], stage: str, share: float) -> float:
+        """How much of a chunk's time is over with that share of a stage; by steps alone before all were measured.
 
         Args:
-            rows: the base model's, for these pictures.
+            steps: of each stage that is run, in their order.
+            rows: of each stage's passes.
         """
-        base_step, upsample_step = self.seconds("base", rows), self.seconds("upsample", pictures)
-        if not base_step or not upsample_step:
-            base_step = upsample_step = 1.0
-        base_s, upsample_s = request.steps * base_step, request.upsample_steps * upsample_step * request.upscale
-        done_s = base_s * share if stage == "base" else base_s + upsample_s * share
-        return done_s / (base_s + upsample_s)
+        step_s = {name: self.seconds(name, rows[name]) or 0.0 for name in steps}
+        if not all(step_s.values()):
+            step_s = dict.fromkeys(steps, 1.0)
+        stage_s = {name: count * step_s[name] for name, count in steps.items()}
+        names = list(steps)
+        done_s = sum(stage_s[name] for name in names[: names.index(stage)]) + stage_s[stage] * share
+        return done_s / sum(stage_s.values())
 
 
 @dataclass(frozen=True)
@@ -128,11 +142,11 @@ class Place:
     ends_s: float | None  # from the start of the first waiting job to this one's end, if that can be told
 
 
-def places_of(waiting: Sequence[Job], timings: Timings, max_pictures: int) -> dict[str, Place]:
+def places_of(waiting: Sequence[Job], timings: Timings, max_pictures: int, batch_key: BatchKey) -> dict[str, Place]:
     """The place of every waiting job, by its id."""
     ends_s: dict[str, float] = {}
     total = 0.0
-    for batch in plan_batches(waiting, max_pictures):
+    for batch in plan_batches(waiting, max_pictures, batch_key):
         seconds = timings.of_batch([job.request for job in batch], max_pictures)
         if seconds is None:
             break

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from backend_gpu.errors import BackendError, GalleryUnavailable, StorageUnavailable
-from backend_gpu.gallery import Gallery, picture_name, sync_folder, write_picture
+from backend_gpu.files import sync_folder, write_file
+from backend_gpu.gallery import Gallery, picture_name
 from backend_gpu.jobs.job import Job
 from backend_gpu.jobs.store import JobStore
 
@@ -38,7 +39,7 @@ class Pictures:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             for index, png in enumerate(pngs):
-                write_picture(folder / f"{index}.png", png)
+                write_file(folder / f"{index}.png", png)
             sync_folder(self.folder)
         except (OSError, BackendError) as error:
             self.drop(job)

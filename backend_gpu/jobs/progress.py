@@ -1,4 +1,4 @@
-"""What a batch tells while the engine draws it: progress, previews, measured times; and how it is ended before."""
+"""What is known of a batch while it is drawn: progress, previews, measured times; and how it is stopped early."""
 
 import io
 import threading
@@ -8,15 +8,13 @@ from dataclasses import dataclass, field
 from PIL import Image
 
 from backend_gpu.engine import Pixels, StepReport
-from backend_gpu.gallery import FAST_PNG
-from backend_gpu.jobs.batches import Timings, base_rows
+from backend_gpu.jobs.batches import Timings, rows_of
 from backend_gpu.jobs.feed import Feed
-from backend_gpu.jobs.job import Job, JobRequest, Live, Progress
+from backend_gpu.jobs.job import Job, Live, Progress
+from backend_gpu.jobs.png import FAST_PNG
 from backend_gpu.metrics import Metrics
 
-PREVIEWS = 5  # of a job before its last step, at least, where it has as many steps
-PREVIEW_INTERVAL_S = 1.0  # slow steps show more
-TELL_INTERVAL_S = 0.05  # quick steps are told together with those that follow
+PUBLISH_INTERVAL_S = 0.05  # quick steps are published together with those that follow
 PREVIEW_SIDE = 64  # pixels of each picture in a preview
 PREVIEW_COLUMNS = 4
 
@@ -33,7 +31,7 @@ class RunningBatch:
     cancelled: set[str]  # ids; others may come to it at any time
     expected_s: float | None
     done_s: float = 0.0  # of the expected seconds, so many are over
-    fraction: float = 0.0  # told so far; it never shrinks, whatever is measured meanwhile
+    fraction: float = 0.0  # published so far; it never shrinks, whatever is measured meanwhile
     live: dict[str, Live] = field(default_factory=dict)  # by job
 
 
@@ -55,9 +53,10 @@ class Chunk:
             first += other.request.n
         return range(max(0, first), max(0, min(self.size, first + job.request.n)))
 
-    def base_rows(self) -> int:
-        """Rows of the base model's passes."""
-        return base_rows(self.size, [job.request for job in self.batch.jobs if self.rows_of(job)])
+    def passes(self, timings: Timings) -> dict[str, int]:
+        """Rows of every stage's passes."""
+        requests = [job.request for job in self.batch.jobs if self.rows_of(job)]
+        return {stage.name: rows_of(stage, self.size, requests) for stage in timings.stages}
 
 
 class StepObserver:
@@ -74,10 +73,11 @@ class StepObserver:
     ) -> None:
         self.chunk, self.timings, self.feed, self.metrics = chunk, timings, feed, metrics
         self.aborting, self.clock = aborting, clock
-        self.base_rows = chunk.base_rows()
-        self.ticked_at = self.stage_started_at = self.previewed_at = self.told_at = clock()
+        self.rows = chunk.passes(timings)
+        self.steps = chunk.batch.jobs[0].request.steps_of(timings.stages)
+        self.ticked_at = self.stage_started_at = self.published_at = clock()
 
-    def __call__(self, report: StepReport) -> None:
+    def note(self, report: StepReport) -> None:
         """Take note of a step.
 
         Raises:
@@ -89,25 +89,22 @@ class StepObserver:
         running = [job for job in batch.jobs if job.id not in batch.cancelled]
         if not running or self.aborting.is_set():
             raise BatchEnded
-        request = running[0].request
-        share = self.timings.share_done(
-            request, self.chunk.size, self.base_rows, report.stage, report.step / report.total_steps
-        )
+        share = self.timings.share_done(self.steps, self.rows, report.stage, report.step / report.total_steps)
         batch.fraction = max(batch.fraction, (self.chunk.start + self.chunk.size * share) / self.chunk.total)
         if batch.expected_s is not None:
             batch.done_s = batch.fraction * batch.expected_s
         progress = Progress(
             stage=report.stage, step=report.step, total_steps=report.total_steps, fraction=batch.fraction
         )
-        x_start = report.x_start() if self._shows_preview(request, report, now) else None
+        x_start = report.x_start
         for job in running:
             rows = self.chunk.rows_of(job)
             preview = batch.live[job.id].preview if job.id in batch.live else None
             if x_start is not None and rows:
                 preview = contact_sheet(x_start[rows.start : rows.stop])
             batch.live[job.id] = Live(progress=progress, preview=preview)
-        if x_start is not None or now - self.told_at >= TELL_INTERVAL_S:
-            self.told_at = now
+        if x_start is not None or now - self.published_at >= PUBLISH_INTERVAL_S:
+            self.published_at = now
             self.feed.publish(*(job.id for job in running))
 
     def _note_time(self, report: StepReport, now: float) -> None:
@@ -116,18 +113,7 @@ class StepObserver:
         if report.step == report.total_steps:
             seconds, self.stage_started_at = now - self.stage_started_at, now
             self.metrics.stage_seconds.labels(report.stage).observe(seconds)
-            size = self.base_rows if report.stage == "base" else self.chunk.size
-            self.timings.note(report.stage, size, seconds / report.total_steps)
-
-    def _shows_preview(self, request: JobRequest, report: StepReport, now: float) -> bool:
-        """Whether this step is worth a picture; the last one is not, as the finished ones follow at once."""
-        step = report.step + request.steps * (report.stage == "upsample")
-        total_steps = request.steps + request.upsample_steps * request.upscale
-        is_turn = step % max(1, (total_steps - 1) // PREVIEWS) == 0
-        if step == total_steps or not (is_turn or now - self.previewed_at >= PREVIEW_INTERVAL_S):
-            return False
-        self.previewed_at = now
-        return True
+            self.timings.note(report.stage, self.rows[report.stage], seconds / report.total_steps)
 
 
 def contact_sheet(pictures: Pixels) -> bytes:

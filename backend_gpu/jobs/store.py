@@ -29,11 +29,10 @@ from backend_gpu.jobs.job import (
     JOB_STATUSES,
     Job,
     JobError,
-    JobRequest,
     JobStatus,
-    UnreadableRequest,
     new_job_id,
 )
+from backend_gpu.jobs.request import JobRequest, UnreadableRequest
 
 logger = logging.getLogger(__name__)
 
@@ -216,7 +215,7 @@ class JobStore:
                     new_job_id(),
                     request.owner,
                     json.dumps(request.to_json(), ensure_ascii=False),
-                    request.batch_key,
+                    "",  # of earlier versions: the engine says now what may share a batch
                     request.n,
                     now := self.clock(),
                     now,

@@ -3,18 +3,31 @@
 import threading
 import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 
 import numpy as np
 
-from backend_gpu.engine import Drawing, EngineInfo, OnStep, Pixels, Settings, StepReport
+from backend_gpu.engine import (
+    BatchSettings,
+    Drawing,
+    EngineInfo,
+    Guidance,
+    Pixels,
+    Previews,
+    Stage,
+    StepReport,
+    Text,
+)
 from backend_gpu.errors import InvalidRequest, OutOfMemory
-from backend_gpu.glide.config import StageName
 from backend_gpu.jobs.worker import SMOKE_PROMPT
 from tests.backend_gpu.waiting import WAIT_S
 
 MAX_TOKENS = 20  # of a prompt; a token is a word
-SIDES: dict[StageName, int] = {"base": 64, "upsample": 256}  # pixels
+STAGES = (
+    Stage(name="base", label=Text("下描き", "sketch"), side=64, steps=10, is_guided=True),
+    Stage(name="upsample", label=Text("仕上げ", "finish"), side=256, steps=4),
+)
+SIDES = {stage.name: stage.side for stage in STAGES}
 
 
 class FakeEngine:
@@ -24,15 +37,21 @@ class FakeEngine:
         model="kotoe-mini",
         model_hash="0123456789abcdef" * 4,
         device="cpu",
-        steps=10,
-        upsample_steps=4,
-        sampler="dpmpp_2m",
-        guidance_scale=2.5,
+        stages=STAGES,
+        samplers=("dpmpp_2m", "ddim", "ddpm"),
+        guidance=Guidance(default=2.5),
+        has_negative_prompt=True,
+        versions={"torch": "2"},
     )
 
-    def __init__(self, step_s: float = 0.0, spend: Callable[[float], None] = time.sleep) -> None:
-        self.step_s: Callable[[StageName, int], float] = lambda _stage, _pictures: step_s
-        self.spend = spend
+    def __init__(
+        self,
+        step_s: float = 0.0,
+        spend: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.step_s: Callable[[str, int], float] = lambda _stage, _pictures: step_s
+        self.spend, self.clock = spend, clock
         self.memory_pictures = 1000  # more do not fit
         self.unknown_words: list[str] = []  # of any prompt that has them
         self.failure: Exception | None = None  # of the next step
@@ -75,39 +94,38 @@ class FakeEngine:
             raise InvalidRequest(f"the prompt has {count} tokens, at most {MAX_TOKENS}: say it shorter")
         return [word for word in self.unknown_words if word in prompt]
 
-    def generate(self, drawings: Sequence[Drawing], settings: Settings, on_step: OnStep) -> Pixels:
+    def batch_key(self, drawing: Drawing, settings: BatchSettings) -> str:
+        del drawing
+        return f"{settings.sampler} {settings.steps}"
+
+    def generate(
+        self, drawings: Sequence[Drawing], settings: BatchSettings
+    ) -> Generator[StepReport | Pixels, None, None]:
         if drawings[0].prompt == SMOKE_PROMPT:
-            return estimate(drawings, "base", 1.0)
+            yield estimate(drawings, "base", 1.0)
+            return
         self.batches.append(list(drawings))
         if len(drawings) > self.memory_pictures:
             raise OutOfMemory(f"{len(drawings)} pictures do not fit")
         self.is_drawing = True
         try:
-            return self._draw(drawings, settings, on_step)
+            yield from self._draw(drawings, settings)
         finally:
             with self._gate:
                 self.is_drawing = False
                 self._gate.notify_all()
 
-    def _draw(self, drawings: Sequence[Drawing], settings: Settings, on_step: OnStep) -> Pixels:
-        stages: dict[StageName, int] = {"base": settings.steps}
-        if settings.upscale:
-            stages["upsample"] = settings.upsample_steps
-        for stage, total in stages.items():
+    def _draw(self, drawings: Sequence[Drawing], settings: BatchSettings) -> Generator[StepReport | Pixels, None, None]:
+        previews, done = Previews(sum(settings.steps.values()), self.clock), 0
+        for stage, total in settings.steps.items():
             for step in range(1, total + 1):
                 self._step(stage, len(drawings))
-                share = step / total
-                on_step(
-                    StepReport(
-                        stage=stage,
-                        step=step,
-                        total_steps=total,
-                        x_start=lambda stage=stage, share=share: estimate(drawings, stage, share),  # type: ignore[misc]  # of defaults in a lambda
-                    )
-                )
-        return estimate(drawings, stage, 1.0)
+                done += 1
+                x_start = estimate(drawings, stage, step / total) if previews.is_due(done) else None
+                yield StepReport(stage=stage, step=step, total_steps=total, x_start=x_start)
+        yield estimate(drawings, stage, 1.0)
 
-    def _step(self, stage: StageName, pictures: int) -> None:
+    def _step(self, stage: str, pictures: int) -> None:
         with self._gate:
             self._is_waiting = True
             self._gate.notify_all()
@@ -121,7 +139,7 @@ class FakeEngine:
         self.spend(self.step_s(stage, pictures))
 
 
-def estimate(drawings: Sequence[Drawing], stage: StageName, share: float) -> Pixels:
+def estimate(drawings: Sequence[Drawing], stage: str, share: float) -> Pixels:
     """The pictures, as bright as the share of steps that are done."""
     return np.stack([(share * picture(drawing, SIDES[stage])).astype(np.uint8) for drawing in drawings])
 

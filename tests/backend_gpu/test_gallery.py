@@ -1,82 +1,17 @@
-import io
-import json
 import logging
 import socket
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import fsspec
-import numpy as np
 import pytest
 import requests
 from gcp_storage_emulator.server import Server, create_server  # type: ignore[import-untyped] # has no types
-from numpy.typing import NDArray
-from PIL import Image
 
-from backend_gpu.errors import BackendError, GalleryUnavailable
-from backend_gpu.gallery import Gallery, PictureRecord, encode_png, picture_name, write_picture
+from backend_gpu.errors import GalleryUnavailable
+from backend_gpu.gallery import Gallery, picture_name
 
-RECORD = PictureRecord(
-    prompt="a red apple,\n 2 blue dogs",
-    source_prompt="赤いりんごと🐕二匹、「背景」は雪\n",
-    translator="offline",
-    negative_prompt="",
-    seed=7,
-    guidance_scale=2.5,
-    steps=20,
-    upsample_steps=4,
-    sampler="dpmpp_2m",
-    upscale=True,
-    model="kotoe-mini",
-    model_hash="0123456789abcdef" * 4,
-)
 PNG = b"\x89PNG " + bytes(range(256)) * 500
-
-
-@pytest.fixture(scope="module")
-def pixels() -> NDArray[np.uint8]:
-    return np.random.default_rng(0).integers(0, 256, (16, 24, 3), np.uint8)
-
-
-def chunks_of(png: bytes) -> dict[str, str]:
-    with Image.open(io.BytesIO(png)) as image:
-        image.load()
-        return {str(key): str(value) for key, value in image.info.items()}
-
-
-# The file
-
-
-def test_the_pixels_survive(pixels: NDArray[np.uint8]) -> None:
-    assert np.array_equal(np.asarray(Image.open(io.BytesIO(encode_png(pixels, RECORD)))), pixels)
-
-
-def test_the_parameters_are_as_other_programs_write_them(pixels: NDArray[np.uint8]) -> None:
-    record = replace(RECORD, negative_prompt="blurry,\nold")
-    assert chunks_of(encode_png(pixels, record))["parameters"].splitlines() == [
-        "a red apple, 2 blue dogs",
-        "Negative prompt: blurry, old",
-        "Steps: 20, Sampler: DPM++ 2M, CFG scale: 2.5, Seed: 7, Size: 24x16, Model: kotoe-mini, Model hash: 0123456789",
-    ]
-
-
-def test_without_a_negative_prompt_there_is_no_line_for_it(pixels: NDArray[np.uint8]) -> None:
-    lines = chunks_of(encode_png(pixels, RECORD))["parameters"].splitlines()
-    assert len(lines) == 2
-    assert lines[1].startswith("Steps: 20, ")
-
-
-def test_the_picture_holds_all_that_made_it(pixels: NDArray[np.uint8]) -> None:
-    record = json.loads(chunks_of(encode_png(pixels, RECORD))["kotoe"])
-    versions = record.pop("versions")
-    assert versions["torch"]
-    assert PictureRecord(**record) == RECORD
-
-
-def test_a_prompt_outside_latin_1_survives_in_the_parameters_too(pixels: NDArray[np.uint8]) -> None:
-    record = replace(RECORD, prompt="りんご 🍎")
-    assert chunks_of(encode_png(pixels, record))["parameters"].startswith("りんご 🍎\n")
 
 
 def test_names_sort_by_time() -> None:
@@ -84,37 +19,6 @@ def test_names_sort_by_time() -> None:
     names = [picture_name(time, job_id, index) for index, (time, job_id) in enumerate(zip(times, "dcba", strict=True))]
     assert names == sorted(names)
     assert picture_name(1_800_000_000.9, "ab12", 3) == "20270115T080000_ab12_3.png"
-
-
-# Writing
-
-
-def test_a_picture_replaces_one_of_the_same_name(tmp_path: Path) -> None:
-    for png in (b"old", PNG):
-        write_picture(tmp_path / "a.png", png)
-    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
-    assert (tmp_path / "a.png").read_bytes() == PNG
-
-
-def test_a_failed_write_leaves_the_old_picture_and_nothing_else(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    write_picture(tmp_path / "a.png", b"old")
-
-    def fail(_: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("os.fsync", fail)
-    with pytest.raises(BackendError, match="No space left on device"):
-        write_picture(tmp_path / "a.png", PNG)
-    assert [path.name for path in tmp_path.iterdir()] == ["a.png"]
-    assert (tmp_path / "a.png").read_bytes() == b"old"
-
-
-def test_a_folder_that_is_none_is_told(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    with pytest.raises(BackendError, match="Not a directory"):
-        write_picture(tmp_path / "file" / "a.png", PNG)
 
 
 # A folder

@@ -1,0 +1,90 @@
+"""The embedded model, which the project trained: it knows the words of its tables, and draws what they name."""
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from backend_gpu.engine import EngineInfo, Guidance, Stage, Text, Vocabulary
+from backend_gpu.mini.metadata import WEIGHTS, experimental_phrases, known_words, trained_concepts
+from backend_gpu.mini.vocabulary import CONCEPTS, load_vocabulary, things
+from backend_gpu.mini.words import FUNCTION_WORDS, WORD_PATTERN, PromptWords
+from backend_gpu.settings import Settings
+
+if TYPE_CHECKING:
+    from backend_gpu.engine.pipeline import PipelineEngine  # torch is imported where the model is opened
+
+SPRITES = "sprites.png"  # beside the weights of a model that has one
+
+
+def describe(settings: Settings) -> EngineInfo:
+    """What it is, before it is loaded: its tables, and what its weights say of themselves.
+
+    Raises:
+        CheckpointError: its weights are missing or broken.
+        ConceptTableError: its table is missing or broken.
+    """
+    weights, concepts = weights_of(settings), concepts_of(settings)
+    trained = set(trained_concepts(weights))
+    names = [concept.english for concept in load_vocabulary(concepts).concepts]
+    sprites = weights / SPRITES
+    return EngineInfo(
+        model="kotoe-mini",
+        stages=(
+            Stage(name="base", label=Text("下描き", "sketch"), side=64, steps=20, is_guided=True),
+            Stage(name="upsample", label=Text("仕上げ", "finish"), side=256, steps=4),
+        ),
+        samplers=("dpmpp_2m", "ddim", "ddpm"),
+        qualities={  # docs/samplers.md
+            "fast": {"base": 10, "upsample": 3},
+            "standard": {"base": 20, "upsample": 4},
+            "high": {"base": 50, "upsample": 8},
+        },
+        guidance=Guidance(default=2.5),
+        has_negative_prompt=True,
+        license="MIT",
+        examples=(
+            Text("青い背景に赤いりんご", "a red apple on a blue background"),
+            Text("夜空のロケット", "a rocket in the night sky"),
+            Text("草原にいる犬", "a dog in a meadow"),
+            Text("海の中のタコ", "an octopus under the sea"),
+            Text("白い背景のパンダ", "a panda on a white background"),
+            Text("雪の中のペンギン", "a penguin in the snow"),
+        ),
+        vocabulary=Vocabulary(
+            words=tuple(known_words(weights)),
+            word_pattern=WORD_PATTERN,
+            function_words=FUNCTION_WORDS,
+            experimental=tuple(experimental_phrases(weights)),
+            untrained=tuple(name for name in names if name not in trained),
+            things={kind: tuple(Text(*names) for names in rows) for kind, rows in things(concepts).items()},
+        ),
+        versions={"torch": version("torch")},
+        sprites=sprites if sprites.exists() else None,
+    )
+
+
+def open_engine(settings: Settings) -> "PipelineEngine":
+    """Load it.
+
+    Raises:
+        CheckpointError: its weights are missing or broken.
+        BackendError: the device is not there.
+    """
+    from backend_gpu.engine.pipeline import PipelineEngine, choose_device, hash_of
+    from backend_gpu.mini.model import open_mini
+
+    weights, info = weights_of(settings), describe(settings)
+    assert info.vocabulary is not None
+    words = PromptWords(info.vocabulary.words, load_vocabulary(concepts_of(settings)))
+    model_hash = hash_of((weights / name).read_bytes() for name in ("base.safetensors", "upsampler.safetensors"))
+    return PipelineEngine(open_mini(weights), info, choose_device(settings.device), model_hash, words)
+
+
+def weights_of(settings: Settings) -> Path:
+    """The folder of its weights: the embedded ones, or those of an own model."""
+    return settings.mini_dir / "weights" if settings.mini_dir else WEIGHTS
+
+
+def concepts_of(settings: Settings) -> Path:
+    """The table of what it can draw."""
+    return settings.mini_dir / CONCEPTS.name if settings.mini_dir else CONCEPTS
