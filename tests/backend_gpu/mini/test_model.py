@@ -14,7 +14,7 @@ from backend_gpu.glide.config import TextConfig, UNetConfig
 from backend_gpu.glide.pipeline import Picture, Sampling
 from backend_gpu.glide.unet import UNet
 from backend_gpu.mini.model import open_mini, trained_concepts
-from backend_gpu.mini.training.train import BASE_PLAN, Training, export
+from backend_gpu.training.train import BASE_PLAN, Training, export
 
 WORDS = ["a", "red", "apple", "dog"]
 TEXT = TextConfig(vocab_size=len(WORDS) + 2, context=4, width=32, layers=1, heads=1)

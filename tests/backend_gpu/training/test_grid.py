@@ -12,10 +12,10 @@ from backend_gpu.glide.pipeline import Pipeline, Sampling
 from backend_gpu.glide.tokenizer import WordTokenizer
 from backend_gpu.glide.unet import UNet
 from backend_gpu.mini.model import WEIGHTS, trained_concepts
-from backend_gpu.mini.training import grid
-from backend_gpu.mini.training.scenes import Image8
-from backend_gpu.mini.training.train import TEXT_CONTEXT
 from backend_gpu.mini.vocabulary import load_vocabulary
+from backend_gpu.training import grid
+from backend_gpu.training.scenes import Image8
+from backend_gpu.training.train import TEXT_CONTEXT
 from frontend_streamlit.translation.offline import OfflineTranslator
 
 PROMPTS = grid.read_prompts()

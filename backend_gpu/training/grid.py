@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
 from backend_gpu.glide.pipeline import Picture, Pipeline, Sampling
-from backend_gpu.mini.training.scenes import Image8
+from backend_gpu.training.scenes import Image8
 
 PROMPTS = Path(__file__).parent / "grid_prompts.txt"
 SEED = 0

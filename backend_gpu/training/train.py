@@ -23,11 +23,11 @@ from backend_gpu.glide.samplers import Prediction, SamplingRun, sample_ddim
 from backend_gpu.glide.schedule import alpha_bar_at, alpha_bars, steps_at
 from backend_gpu.glide.tokenizer import FIRST_WORD_ID, WordTokenizer
 from backend_gpu.glide.unet import UNet
-from backend_gpu.mini.training.muon import Muon
-from backend_gpu.mini.training.progress import Progress
-from backend_gpu.mini.training.scenes import Image8, Mix, Scene, is_held_out, random_scene, render
 from backend_gpu.mini.vocabulary import Vocabulary
 from backend_gpu.streams import tell
+from backend_gpu.training.muon import Muon
+from backend_gpu.training.progress import Progress
+from backend_gpu.training.scenes import Image8, Mix, Scene, is_held_out, random_scene, render
 
 TEXT_CONTEXT = 24  # tokens: the longest caption of the grammar with the embedded table's concepts has 23
 CAPTION_DROPOUT = 0.12  # share of empty captions, for classifier-free guidance

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from backend_gpu.errors import ConceptTableError
-from backend_gpu.mini.training.scenes import (
+from backend_gpu.mini.vocabulary import Concept, load_vocabulary, with_article
+from backend_gpu.training.scenes import (
     HELD_OUT_ONE_IN,
     Image8,
     Mix,
@@ -24,7 +25,6 @@ from backend_gpu.mini.training.scenes import (
     random_scene,
     render,
 )
-from backend_gpu.mini.vocabulary import Concept, load_vocabulary, with_article
 
 VOCABULARY = load_vocabulary()
 COUNTS = {number: word for word, number in VOCABULARY.counts.items()}

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from backend_gpu.glide.pipeline import Picture, Pipeline, Sampling
-from backend_gpu.mini.training import study
-from backend_gpu.mini.training.classifier import CropClassifier
-from backend_gpu.mini.training.evaluate import Judge, choose_trials
-from backend_gpu.mini.training.scenes import Image8, render
-from backend_gpu.mini.training.study import Setting
 from backend_gpu.mini.vocabulary import load_vocabulary
+from backend_gpu.training import study
+from backend_gpu.training.classifier import CropClassifier
+from backend_gpu.training.evaluate import Judge, choose_trials
+from backend_gpu.training.scenes import Image8, render
+from backend_gpu.training.study import Setting
 
 VOCABULARY = replace(load_vocabulary(), concepts=load_vocabulary().concepts[:6])
 DEFAULT = Setting(sampler="dpmpp_2m", steps=8, guidance_scale=2.0)

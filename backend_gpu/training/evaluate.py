@@ -10,8 +10,9 @@ import numpy as np
 from tqdm import tqdm
 
 from backend_gpu.glide.pipeline import Picture, Pipeline, Sampling
-from backend_gpu.mini.training.classifier import PICTURE_SIDE, CropClassifier, object_crops
-from backend_gpu.mini.training.measures import (
+from backend_gpu.mini.vocabulary import Vocabulary
+from backend_gpu.training.classifier import PICTURE_SIDE, CropClassifier, object_crops
+from backend_gpu.training.measures import (
     background_colour,
     frame,
     ground_frames,
@@ -20,8 +21,7 @@ from backend_gpu.mini.training.measures import (
     style_of,
     tint_of,
 )
-from backend_gpu.mini.training.scenes import Image8, Mix, Scene, is_held_out, random_scene
-from backend_gpu.mini.vocabulary import Vocabulary
+from backend_gpu.training.scenes import Image8, Mix, Scene, is_held_out, random_scene
 
 Form = Literal["one", "background", "scene", "style", "tint", "count", "pair"]
 GATES: dict[Form, float] = {  # the share of pictures that must be right before a form is offered

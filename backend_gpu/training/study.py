@@ -11,10 +11,10 @@ from tqdm import tqdm
 
 from backend_gpu.glide.config import SamplerName
 from backend_gpu.glide.pipeline import Picture, Pipeline, Sampling
-from backend_gpu.mini.training.classifier import PICTURE_SIDE
-from backend_gpu.mini.training.evaluate import BATCH_SIZE, Form, Judge, Trial, choose_trials
-from backend_gpu.mini.training.grid import found_font
-from backend_gpu.mini.training.scenes import Float, Image8, render
+from backend_gpu.training.classifier import PICTURE_SIDE
+from backend_gpu.training.evaluate import BATCH_SIZE, Form, Judge, Trial, choose_trials
+from backend_gpu.training.grid import found_font
+from backend_gpu.training.scenes import Float, Image8, render
 
 FORMS: tuple[Form, ...] = ("one", "background", "scene", "tint", "count", "pair")
 SAMPLERS: tuple[SamplerName, ...] = ("dpmpp_2m", "ddim", "ddpm")

@@ -13,7 +13,8 @@ from PIL import Image, ImageFilter
 from torch import Tensor, nn
 from tqdm import trange
 
-from backend_gpu.mini.training.scenes import (
+from backend_gpu.mini.vocabulary import Vocabulary
+from backend_gpu.training.scenes import (
     PART_SIZE,
     SINGLE_SIZE,
     Image8,
@@ -24,7 +25,6 @@ from backend_gpu.mini.training.scenes import (
     random_scene,
     render,
 )
-from backend_gpu.mini.vocabulary import Vocabulary
 
 NOTHING = ""  # the name of a crop without an object
 CROP_SIDE = 32  # pixels

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from backend_gpu.mini.training.scenes import (
+from backend_gpu.mini.vocabulary import Vocabulary
+from backend_gpu.training.scenes import (
     PIXEL_ART_CELLS,
     SINGLE_SIZE,
     Float,
@@ -19,7 +20,6 @@ from backend_gpu.mini.training.scenes import (
     render,
     resized_glyph,
 )
-from backend_gpu.mini.vocabulary import Vocabulary
 
 CORNER = 5  # side of the squares in the corners that show the background, in pixels of 64
 BORDER = 10  # width of the frame that shows the place

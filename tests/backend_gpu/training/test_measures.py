@@ -4,7 +4,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from backend_gpu.mini.training.measures import (
+from backend_gpu.mini.vocabulary import load_vocabulary
+from backend_gpu.training.measures import (
     background_colour,
     frame,
     ground_frames,
@@ -14,8 +15,7 @@ from backend_gpu.mini.training.measures import (
     style_of,
     tint_of,
 )
-from backend_gpu.mini.training.scenes import Image8, Mix, Scene, draw_place, draw_plain, random_scene, render
-from backend_gpu.mini.vocabulary import load_vocabulary
+from backend_gpu.training.scenes import Image8, Mix, Scene, draw_place, draw_plain, random_scene, render
 
 VOCABULARY = load_vocabulary()
 COUNTS = {number: word for word, number in VOCABULARY.counts.items()}

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from backend_gpu.mini.training import classifier as classifier_module
-from backend_gpu.mini.training import evaluate as evaluate_module
-from backend_gpu.mini.training.classifier import (
+from backend_gpu.mini.vocabulary import load_vocabulary
+from backend_gpu.training import classifier as classifier_module
+from backend_gpu.training import evaluate as evaluate_module
+from backend_gpu.training.classifier import (
     CropClassifier,
     Recipe,
     clean_accuracy,
@@ -18,7 +19,7 @@ from backend_gpu.mini.training.classifier import (
     open_classifier,
     train_classifier,
 )
-from backend_gpu.mini.training.evaluate import (
+from backend_gpu.training.evaluate import (
     ENOUGH_HELD_OUT,
     GATES,
     SEED,
@@ -31,9 +32,8 @@ from backend_gpu.mini.training.evaluate import (
     evaluate,
     score,
 )
-from backend_gpu.mini.training.measures import object_mask
-from backend_gpu.mini.training.scenes import Image8, Scene, draw_place, draw_plain, is_held_out, render
-from backend_gpu.mini.vocabulary import load_vocabulary
+from backend_gpu.training.measures import object_mask
+from backend_gpu.training.scenes import Image8, Scene, draw_place, draw_plain, is_held_out, render
 
 WHOLE = load_vocabulary()
 NAMES = ("dog", "apple", "frog", "dolphin", "banana", "heart")
