@@ -3,7 +3,7 @@ from typing import Literal
 import pytest
 
 from backend_gpu.glide.config import NoiseSchedule
-from tests.benchmarks.parity import (
+from tests.reference import (
     EMBEDDING,
     EMBEDDING_WIDTHS,
     FORWARD,

@@ -19,7 +19,7 @@ from backend_gpu.glide.samplers import (
     sample_dpmpp_2m,
 )
 from backend_gpu.glide.schedule import Step, alpha_bar_at, alpha_bars, half_log_snr, space_timesteps, steps_at
-from tests.benchmarks.parity import load_case
+from tests.reference import load_case
 
 Sampler = Callable[[DenoisingModel, SamplingRun, DrawNoise], Tensor]
 

@@ -15,7 +15,7 @@ from backend_gpu.glide.schedule import (
     space_timesteps,
     steps_at,
 )
-from tests.benchmarks.parity import RUNS, reference_json
+from tests.reference import RUNS, reference_json
 
 NOISE_SCHEDULES: tuple[NoiseSchedule, ...] = get_args(NoiseSchedule)
 PREDICTIONS: tuple[Prediction, ...] = get_args(Prediction)

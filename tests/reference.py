@@ -1,4 +1,4 @@
-"""How far our GLIDE is from the reference's stored numbers: `python -m tests.benchmarks.parity` prints the table."""
+"""How far our GLIDE is from the reference's stored numbers: `python -m tests.reference` prints the table."""
 
 import json
 from collections.abc import Iterator
@@ -30,7 +30,7 @@ from backend_gpu.glide.unet import TextContext, UNet, timestep_embedding
 
 Kind = Literal["base", "inpaint", "super_res", "super_res_inpaint"]
 
-DATA = Path(__file__).parents[1] / "data" / "glide_reference"
+DATA = Path(__file__).parent / "data" / "glide_reference"
 KINDS: tuple[Kind, ...] = ("base", "inpaint", "super_res", "super_res_inpaint")
 FORWARD_CASES: tuple[tuple[Kind, str], ...] = (
     ("base", "a"),
