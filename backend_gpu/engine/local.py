@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import torch
@@ -58,17 +59,6 @@ class LocalEngine:
 
     def generate(self, drawings: Sequence[Drawing], settings: Settings, on_step: OnStep) -> Pixels:
         """See Engine."""
-
-        def report(progress: Progress) -> None:
-            on_step(
-                StepReport(
-                    stage=progress.stage,
-                    step=progress.step,
-                    total_steps=progress.total_steps,
-                    x_start=lambda: to_uint8(progress.x_start),
-                )
-            )
-
         pictures = [
             Picture(
                 prompt=self._readable(drawing.prompt),
@@ -85,12 +75,28 @@ class LocalEngine:
             upscale=settings.upscale,
         )
         try:
-            return self.pipeline.generate(pictures, sampling, report)
+            with closing(self.pipeline.generate(pictures, sampling)) as run:
+                for item in run:
+                    if isinstance(item, Progress):
+                        on_step(step_report(item))
+                    else:
+                        pixels = item
+            return pixels
         except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError; a CPU's has no class
             is_memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
             if not is_memory:
                 raise
             raise OutOfMemory(f"{len(drawings)} pictures do not fit into the memory of {self.info.device}") from error
+
+
+def step_report(progress: Progress) -> StepReport:
+    """What the pipeline says of a step, for those who know no torch."""
+    return StepReport(
+        stage=progress.stage,
+        step=progress.step,
+        total_steps=progress.total_steps,
+        x_start=lambda: to_uint8(progress.x_start),
+    )
 
 
 def open_engine(name: ModelName, device_wish: str, checkpoints: Path, mini_dir: Path | None = None) -> LocalEngine:

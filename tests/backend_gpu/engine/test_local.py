@@ -1,16 +1,18 @@
 """The engine of this process; what it draws is tested with the pipeline and the mini model."""
 
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from backend_gpu.engine import Drawing, EngineInfo, Settings
+from backend_gpu.engine import Drawing, EngineInfo, Pixels, Settings
 from backend_gpu.engine.local import LocalEngine, published_hash
 from backend_gpu.errors import OutOfMemory
 from backend_gpu.glide.checkpoint import write_weights
-from backend_gpu.glide.pipeline import Picture, Pipeline
+from backend_gpu.glide.pipeline import Picture, Pipeline, Sampling
 
 DRAWING = Drawing(prompt="a dog", seed=0, guidance_scale=2.5)
 SETTINGS = Settings(sampler="ddim", steps=1, upsample_steps=1, upscale=False)
@@ -27,7 +29,12 @@ def engine() -> LocalEngine:
 
 def test_a_model_of_any_english_reads_what_the_eye_does(engine: LocalEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[Picture] = []
-    monkeypatch.setattr(Pipeline, "generate", lambda _self, pictures, *_: read.extend(pictures))
+
+    def generate(_: Pipeline, pictures: Sequence[Picture], _sampling: Sampling) -> Generator[Pixels, None, None]:
+        read.extend(pictures)
+        yield np.zeros((1, 64, 64, 3), np.uint8)
+
+    monkeypatch.setattr(Pipeline, "generate", generate)
     drawing = replace(DRAWING, prompt="Ａ red ap\u00adple", negative_prompt="ｄｏｇ\u200b")
     engine.generate([drawing], SETTINGS, lambda _: None)
     assert [(picture.prompt, picture.negative_prompt) for picture in read] == [("A red apple", "dog")]

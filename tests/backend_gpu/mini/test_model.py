@@ -92,8 +92,8 @@ def test_the_opened_model_draws_what_its_words_say(weights: Path) -> None:
     pipeline = open_mini(weights)
     pictures = [Picture(prompt=prompt, seed=1, guidance_scale=9) for prompt in ("a red apple", "a dog", "a dog")]
     sampling = Sampling(steps=2, upsample_steps=2)
-    assert pipeline.generate(pictures[:1], sampling).shape == (1, 256, 256, 3)
-    red_apple, dog, same_dog = pipeline.generate(pictures, replace(sampling, upscale=False)).astype(int)
+    assert pipeline.draw(pictures[:1], sampling).shape == (1, 256, 256, 3)
+    red_apple, dog, same_dog = pipeline.draw(pictures, replace(sampling, upscale=False)).astype(int)
     assert np.abs(red_apple - dog).max() > 1
     assert np.abs(same_dog - dog).max() <= 1  # rounding
     assert pipeline.tokenizer.context == TEXT.context
