@@ -99,17 +99,17 @@ mini-train: $(RUNTIME) ## a mini model of your own: [CONCEPTS=my.tsv] [FONT=my.t
 	  echo "MINUTES is $$minutes: must be a whole number from 1 to 999999" >&2; exit 2;; esac; \
 	echo "First the base model for $$minutes min, then the upsampler for $$((minutes / 3 + 1)); Ctrl-C stops, and the same"; \
 	echo "command goes on from there."; \
-	train() { $(PYTHON) -m backend_gpu.mini.training "$$@" --folder="$$folder" \
+	train() { $(PYTHON) -m backend_gpu.training "$$@" --folder="$$folder" \
 	  $${CONCEPTS:+--concepts="$$CONCEPTS"} $${FONT:+--font="$$FONT"}; }; \
 	train train base --minutes="$$minutes" $${CONCEPTS:+--start-from=backend_gpu/mini/weights}; \
 	train train upsampler --minutes="$$((minutes / 3 + 1))" $${CONCEPTS:+--start-from=backend_gpu/mini/weights}; \
 	train export
 
 mini-eval: $(RUNTIME) ## score the mini model on held-out combinations [ARGS=…]
-	@$(PYTHON) -m backend_gpu.mini.training evaluate $(ARGS)
+	@$(PYTHON) -m backend_gpu.training evaluate $(ARGS)
 
 mini-grid: $(RUNTIME) ## draw the grid of 64 pictures from 64 prompts [ARGS=…]
-	@$(PYTHON) -m backend_gpu.mini.training grid $(ARGS)
+	@$(PYTHON) -m backend_gpu.training grid $(ARGS)
 
 constraints: ## write constraints.txt anew from requirements*.txt
 	@set -e; venv="$$(mktemp -d)"; trap 'rm -rf "$$venv"' EXIT; \

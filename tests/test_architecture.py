@@ -54,7 +54,7 @@ def requirements(path: Path) -> list[str]:
 
 
 def test_glide_knows_nothing_of_the_service_but_its_errors() -> None:
-    allowed = ("backend_gpu.glide", "backend_gpu.errors")
+    allowed = ("backend_gpu.glide", "backend_gpu.errors", "backend_gpu.download")
     service = ("backend_gpu", "fastapi", "pydantic", "pydantic_settings", "ray", "sqlite3")
     assert not wrong_imports("backend_gpu/glide", *service, allowed=allowed)
 

@@ -4,8 +4,8 @@ import random
 
 import pytest
 
-from backend_gpu.mini.training.scenes import Mix, random_scene
 from backend_gpu.mini.vocabulary import load_vocabulary, with_article
+from backend_gpu.training.scenes import Mix, random_scene
 from frontend_streamlit.translation.japanese_lexicon import Lexicon
 from frontend_streamlit.translation.offline import DEFAULT_DATA_DIR
 

@@ -41,7 +41,7 @@ frontend_streamlit.translation)
 backend_gpu)
     printf '%s\\0' "$@" > "$here/backend_arguments"
     cat > "$here/backend_input" ;;
-backend_gpu.mini.training)
+backend_gpu.training)
     echo "$3 $4" >> "$here/trained"
     [ ! -e "$here/training_stops" ] || exit 130 ;;
 esac

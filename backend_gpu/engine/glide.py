@@ -1,5 +1,6 @@
 """OpenAI's GLIDE with its published checkpoints: any English, but no people."""
 
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -75,7 +76,7 @@ def open_engine(settings: Settings) -> "PipelineEngine":
         CheckpointError: they could not be fetched, stored or read; the message says what to do.
         BackendError: the device is not there.
     """
-    from backend_gpu.engine.pipeline import PipelineEngine, choose_device
+    from backend_gpu.engine.pipeline import PipelineEngine, choose_device, on_device
     from backend_gpu.glide.acceleration import best_dtype
     from backend_gpu.glide.checkpoint import open_published
     from backend_gpu.glide.pipeline import Pipeline
@@ -84,8 +85,9 @@ def open_engine(settings: Settings) -> "PipelineEngine":
     device, folder = choose_device(settings.device), settings.checkpoints
     dtype = best_dtype(device)
     base, upsampler = (open_published(kind, folder, dtype) for kind in ("base", "upsample"))
-    pipeline = Pipeline(base, upsampler, BytePairTokenizer())
-    return PipelineEngine(pipeline, describe(settings), device, published_hash(folder, dtype))
+    pipeline = on_device(Pipeline(base, upsampler, BytePairTokenizer()), device)
+    info = replace(describe(settings), device=str(device), model_hash=published_hash(folder, dtype))
+    return PipelineEngine(pipeline, info)
 
 
 def published_hash(folder: Path, dtype: "torch.dtype") -> str:

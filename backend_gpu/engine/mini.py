@@ -1,5 +1,6 @@
 """The embedded model, which the project trained: it knows the words of its tables, and draws what they name."""
 
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -70,14 +71,16 @@ def open_engine(settings: Settings) -> "PipelineEngine":
         CheckpointError: its weights are missing or broken.
         BackendError: the device is not there.
     """
-    from backend_gpu.engine.pipeline import PipelineEngine, choose_device, hash_of
+    from backend_gpu.engine.pipeline import PipelineEngine, choose_device, hash_of, on_device
     from backend_gpu.mini.model import open_mini
 
     weights, info = weights_of(settings), describe(settings)
     assert info.vocabulary is not None
     words = PromptWords(info.vocabulary.words, load_vocabulary(concepts_of(settings)))
     model_hash = hash_of((weights / name).read_bytes() for name in ("base.safetensors", "upsampler.safetensors"))
-    return PipelineEngine(open_mini(weights), info, choose_device(settings.device), model_hash, words)
+    device = choose_device(settings.device)
+    info = replace(info, device=str(device), model_hash=model_hash)
+    return PipelineEngine(on_device(open_mini(weights), device), info, words)
 
 
 def weights_of(settings: Settings) -> Path:

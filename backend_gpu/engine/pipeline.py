@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Generator, Iterable, Sequence
-from dataclasses import replace
+from contextlib import closing
 
 import numpy as np
 import torch
@@ -10,32 +10,20 @@ import torch
 from backend_gpu.engine import BatchSettings, Drawing, EngineInfo, Pixels, Previews, StepReport
 from backend_gpu.errors import BackendError, InvalidRequest, OutOfMemory
 from backend_gpu.glide.acceleration import accelerate
-from backend_gpu.glide.pipeline import Picture, Pipeline, Sampling, to_uint8
+from backend_gpu.glide.pipeline import Picture, Pipeline, Progress, Sampling, to_uint8
 from backend_gpu.mini.words import FUNCTION_WORDS, PromptWords, words_of
 from backend_gpu.plain_text import visible
 
 
 class PipelineEngine:
-    """A pipeline on one device.
+    """A pipeline in this process.
 
     Args:
-        info: what the model is, before it was loaded.
-        model_hash: of its weights.
         words: of a model that knows only some; None if it reads any English.
     """
 
-    def __init__(
-        self,
-        pipeline: Pipeline,
-        info: EngineInfo,
-        device: torch.device,
-        model_hash: str,
-        words: PromptWords | None = None,
-    ) -> None:
-        self.pipeline, self.words = pipeline, words
-        self.info = replace(info, device=str(device), model_hash=model_hash)
-        for unet in (pipeline.base, pipeline.upsampler):
-            accelerate(unet.to(device))
+    def __init__(self, pipeline: Pipeline, info: EngineInfo, words: PromptWords | None = None) -> None:
+        self.pipeline, self.info, self.words = pipeline, info, words
 
     def check_prompt(self, prompt: str, *, is_negative: bool = False) -> list[str]:
         """See Engine."""
@@ -81,17 +69,31 @@ class PipelineEngine:
         )
         previews = Previews(sum(settings.steps.values()))
         try:
-            for step, drawn in enumerate(self.pipeline.generate(pictures, sampling), 1):
-                if isinstance(drawn, np.ndarray):
-                    yield drawn
-                    return
-                x_start = to_uint8(drawn.x_start) if previews.is_due(step) else None
-                yield StepReport(stage=drawn.stage, step=drawn.step, total_steps=drawn.total_steps, x_start=x_start)
+            with closing(self.pipeline.generate(pictures, sampling)) as run:
+                for step, drawn in enumerate(run, 1):
+                    yield drawn if isinstance(drawn, np.ndarray) else step_report(drawn, previews.is_due(step))
         except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError; a CPU's has no class
             is_memory = isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
             if not is_memory:
                 raise
             raise OutOfMemory(f"{len(drawings)} pictures do not fit into the memory of {self.info.device}") from error
+
+
+def step_report(progress: Progress, is_shown: bool) -> StepReport:
+    """What the pipeline says of a step, for those who know no torch."""
+    return StepReport(
+        stage=progress.stage,
+        step=progress.step,
+        total_steps=progress.total_steps,
+        x_start=to_uint8(progress.x_start) if is_shown else None,
+    )
+
+
+def on_device(pipeline: Pipeline, device: torch.device) -> Pipeline:
+    """The pipeline with its networks on that device, in the form that is fastest there."""
+    for unet in (pipeline.base, pipeline.upsampler):
+        accelerate(unet.to(device))
+    return pipeline
 
 
 def choose_device(wish: str) -> torch.device:

@@ -79,7 +79,7 @@ def open_published(kind: PublishedKind, folder: Path, dtype: torch.dtype) -> UNe
     if not source.exists() and (in_use := published_in_use(kind, folder, dtype)) != converted:
         return load_unet(in_use, published.config, dtype)
     if not converted.exists():
-        from backend_gpu.glide.download import exclusively, fetch, file_access  # later starts need no HTTP client
+        from backend_gpu.download import exclusively, fetch, file_access  # later starts need no HTTP client
 
         with file_access(converted):
             folder.mkdir(parents=True, exist_ok=True)
@@ -107,7 +107,7 @@ def convert(source: Path, converted: Path, config: UNetConfig, dtype: torch.dtyp
     Raises:
         CheckpointError: the source is no checkpoint of this config or has changed, or there is no room for the result.
     """
-    from backend_gpu.glide.download import verified_sha256
+    from backend_gpu.download import verified_sha256
 
     metadata = {"source": source.name, "source_sha256": verified_sha256(source)}
     weights = to_our_names(_read_published(source))

@@ -4,10 +4,14 @@ import json
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 NoiseSchedule = Literal["squared_cosine", "linear"]
-Prediction = Literal["eps", "v", "x_start"]
+PredictionType = Literal["eps", "x_start"]
 SamplerName = Literal["ddpm", "ddim", "dpmpp_2m"]
 StageName = Literal["base", "upsample"]
+Pixels = NDArray[np.uint8]  # pictures, (N, H, W, 3) or (H, W, 3) RGB
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +48,7 @@ class UNetConfig:
     text: TextConfig | None = TextConfig()
     noise_schedule: NoiseSchedule = "squared_cosine"
     patch_size: int = 1
-    prediction: Prediction = "eps"
+    prediction: PredictionType = "eps"
 
     def __post_init__(self) -> None:
         halvings = len(self.channel_mult) - 1

@@ -1,8 +1,13 @@
-"""From prompts to pictures: text, base model, upsampler; and where precision and memory format are decided."""
+"""From prompts to pictures: text, base model, upsampler; and where gradients are switched off.
+
+Inpainting (`Known`) works with the checkpoints made for it; the service does not offer it yet.
+"""
 
 import math
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -10,13 +15,14 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from backend_gpu.glide.config import SamplerName, StageName, UNetConfig
+from backend_gpu.glide.config import Pixels, SamplerName, StageName, UNetConfig
 from backend_gpu.glide.guidance import with_guidance
 from backend_gpu.glide.samplers import (
     Constrain,
     DenoisingModel,
     Prediction,
     SamplingRun,
+    Trajectory,
     clip,
     keeping_known,
     sample_ddim,
@@ -43,7 +49,7 @@ FAST27_STEPS = 27  # this many upsampler steps of ddpm or ddim are spaced as GLI
 class Known:
     """What an inpainted picture keeps."""
 
-    picture: NDArray[np.uint8]  # (256, 256, 3) RGB
+    picture: Pixels  # (256, 256, 3) RGB
     mask: NDArray[np.bool_]  # (256, 256), True = keep
 
 
@@ -78,9 +84,6 @@ class Progress:
     x_start: Tensor  # (N, 3, H, W) in [-1, 1], the current estimate
 
 
-OnProgress = Callable[[Progress], None]
-
-
 class Pipeline:
     """A base model and its upsampler, on one device."""
 
@@ -95,29 +98,32 @@ class Pipeline:
         """Where the networks are."""
         return self.base.out_conv.weight.device
 
-    @torch.inference_mode()
-    def generate(
-        self, pictures: Sequence[Picture], sampling: Sampling, on_progress: OnProgress | None = None
-    ) -> NDArray[np.uint8]:
-        """Make pictures as one batch.
+    @torch.no_grad()  # between two steps, while the caller runs, the caller's own mode is back
+    def generate(self, pictures: Sequence[Picture], sampling: Sampling) -> Generator[Progress | Pixels, None, None]:
+        """Make pictures as one batch; closing the generator ends the run.
 
         Args:
             pictures: what to make; at least one.
             sampling: the settings that the batch shares.
-            on_progress: called after every denoising step; what it raises ends the run.
 
-        Returns: (N, 256, 256, 3) uint8 RGB, or (N, 64, 64, 3) without upscaling.
+        Yields: Progress after every denoising step, at last the pictures: (N, 256, 256, 3) RGB, or (N, 64, 64, 3)
+            without upscaling.
 
         Raises: ValueError for step counts that the sampler can't take and for known pixels without an inpainting model.
         """
         if any(picture.known for picture in pictures) and not self.inpaints:
             raise ValueError("this model can't inpaint: known pixels need the inpainting checkpoints")
-        samples = self._sample_base(pictures, sampling, on_progress)
+        samples = yield from self._sample_base(pictures, sampling)
         if sampling.upscale:
-            samples = self._sample_upsampler(pictures, samples, sampling, on_progress)
-        return to_uint8(samples)
+            samples = yield from self._sample_upsampler(pictures, samples, sampling)
+        yield to_uint8(samples)
 
-    def _sample_base(self, pictures: Sequence[Picture], sampling: Sampling, on_progress: OnProgress | None) -> Tensor:
+    def draw(self, pictures: Sequence[Picture], sampling: Sampling) -> Pixels:
+        """The pictures that `generate` makes, for those who don't look at its steps."""
+        (pixels,) = deque(self.generate(pictures, sampling), maxlen=1)
+        return cast(Pixels, pixels)
+
+    def _sample_base(self, pictures: Sequence[Picture], sampling: Sampling) -> Generator[Progress, None, Tensor]:
         config = self.base.config
         conditions, constrain = self._known(pictures, config.image_size)
         prompts = [picture.prompt for picture in pictures]
@@ -128,42 +134,25 @@ class Pipeline:
         else:
             model = self._denoiser(self.base, prompts, conditions)
         noise = NoiseSource([picture.seed for picture in pictures], config.image_size, self.device)
-        steps = base_steps(sampling, config)
-        return run_sampler(sampling.sampler, model, steps, noise, constrain, reporter("base", len(steps), on_progress))
+        run = SamplingRun(noise=noise.start(), steps=base_steps(sampling, config), constrain=constrain)
+        return (yield from reported("base", run, trajectory(sampling.sampler, model, run, noise)))
 
     def _sample_upsampler(
-        self, pictures: Sequence[Picture], samples: Tensor, sampling: Sampling, on_progress: OnProgress | None
-    ) -> Tensor:
+        self, pictures: Sequence[Picture], samples: Tensor, sampling: Sampling
+    ) -> Generator[Progress, None, Tensor]:
         config = self.upsampler.config
         conditions, constrain = self._known(pictures, config.image_size)
-        low_res = to_signed(torch.from_numpy(to_uint8(samples))).to(self.device)  # in the 8 bits it was trained on
+        low_res = to_signed(to_uint8(samples)).to(self.device)  # in the 8 bits it was trained on
         enlarged = F.interpolate(low_res, (config.image_size, config.image_size), mode="bilinear")
         model = self._denoiser(self.upsampler, [picture.prompt for picture in pictures], [*conditions, enlarged])
         seeds = [picture.seed + 2**32 for picture in pictures]  # noise of its own, whatever the base model drew
         noise = NoiseSource(seeds, config.image_size, self.device, UPSAMPLER_TEMPERATURE)
-        steps = upsampler_steps(sampling, config)
-        report = reporter("upsample", len(steps), on_progress)
-        return run_sampler(sampling.sampler, model, steps, noise, constrain, report)
+        run = SamplingRun(noise=noise.start(), steps=upsampler_steps(sampling, config), constrain=constrain)
+        return (yield from reported("upsample", run, trajectory(sampling.sampler, model, run, noise)))
 
     def _denoiser(self, unet: UNet, prompts: Sequence[str], conditions: Sequence[Tensor]) -> DenoisingModel:
-        """Wrap a network: its text is read here, once; then x_t becomes (eps, variance)."""
-        text = self._encode(unet, prompts) if unet.config.text else None
-        table = alpha_bars(unet.config.noise_schedule)
-
-        def predict(x_t: Tensor, t: float) -> Prediction:
-            inputs = torch.cat([x_t, *conditions], dim=1)
-            output = unet(inputs, torch.full((len(x_t),), t, device=x_t.device), text)
-            predicted, variance_mix = output.chunk(2, dim=1)
-            return Prediction(as_eps(predicted, x_t, alpha_bar_at(table, t), unet.config), variance_mix)
-
-        return predict
-
-    def _encode(self, unet: UNet, prompts: Sequence[str]) -> TextContext:
-        """Read each different prompt once."""
-        different = list(dict.fromkeys(prompts))
-        tokens, masks = zip(*(self.tokenizer.encode(prompt) for prompt in different), strict=True)
-        text = unet.encode_text(torch.tensor(tokens, device=self.device), torch.tensor(masks, device=self.device))
-        return text[torch.tensor([different.index(prompt) for prompt in prompts], device=self.device)]
+        text = read_prompts(unet, self.tokenizer, prompts) if unet.config.text else None
+        return denoiser(unet, text, conditions)
 
     def _known(self, pictures: Sequence[Picture], side: int) -> tuple[list[Tensor], Constrain]:
         """The known pixels and their mask as network inputs, and the constraint that keeps them."""
@@ -173,12 +162,34 @@ class Pipeline:
         mask = torch.zeros(len(pictures), 1, side, side)
         for row, picture in enumerate(pictures):
             if picture.known:
-                whole = to_signed(torch.from_numpy(picture.known.picture)[None])
+                whole = to_signed(picture.known.picture[None])
                 keep = torch.from_numpy(picture.known.mask).float()[None, None]
                 image[row] = F.adaptive_avg_pool2d(whole, side)[0]
                 mask[row] = (F.adaptive_avg_pool2d(keep, side)[0] == 1).float()  # a pixel is known if all of it is
         image, mask = image.to(self.device), mask.to(self.device)
         return [image * mask, mask], keeping_known(image, mask)
+
+
+def read_prompts(unet: UNet, tokenizer: Tokenizer, prompts: Sequence[str]) -> TextContext:
+    """What a network reads of the prompts, each different one once."""
+    device = unet.out_conv.weight.device
+    different = list(dict.fromkeys(prompts))
+    tokens, masks = zip(*map(tokenizer.encode, different), strict=True)
+    text = unet.encode_text(torch.tensor(tokens, device=device), torch.tensor(masks, device=device))
+    return text[torch.tensor([different.index(prompt) for prompt in prompts], device=device)]
+
+
+def denoiser(unet: UNet, text: TextContext | None, conditions: Sequence[Tensor] = ()) -> DenoisingModel:
+    """Wrap a network with its text and what its input carries besides x_t."""
+    table = alpha_bars(unet.config.noise_schedule)
+
+    def predict(x_t: Tensor, t: float) -> Prediction:
+        inputs = torch.cat([x_t, *conditions], dim=1)
+        output = unet(inputs, torch.full((len(x_t),), t, device=x_t.device), text)
+        predicted, variance_mix = output.chunk(2, dim=1)
+        return Prediction(as_eps(predicted, x_t, alpha_bar_at(table, t), unet.config), variance_mix)
+
+    return predict
 
 
 class NoiseSource:
@@ -198,29 +209,21 @@ class NoiseSource:
         return torch.stack(rows).to(self.device)
 
 
-def run_sampler(
-    name: SamplerName,
-    model: DenoisingModel,
-    steps: Sequence[Step],
-    noise: NoiseSource,
-    constrain: Constrain,
-    report: Callable[[int, Tensor], None],
-) -> Tensor:
+def trajectory(name: SamplerName, model: DenoisingModel, run: SamplingRun, noise: NoiseSource) -> Trajectory:
     """Sample with one of the samplers, by name."""
-    run = SamplingRun(noise=noise.start(), steps=steps, constrain=constrain, on_step=report)
     if name == "ddpm":
         return sample_ddpm(model, run, noise.draw)
     return sample_ddim(model, run) if name == "ddim" else sample_dpmpp_2m(model, run)
 
 
-def reporter(stage: StageName, total_steps: int, on_progress: OnProgress | None) -> Callable[[int, Tensor], None]:
-    """Turn a sampler's reports into Progress."""
-
-    def report(step: int, x_start: Tensor) -> None:
-        if on_progress is not None:
-            on_progress(Progress(stage=stage, step=step, total_steps=total_steps, x_start=x_start))
-
-    return report
+def reported(stage: StageName, run: SamplingRun, steps: Trajectory) -> Generator[Progress, None, Tensor]:
+    """A stage's steps as Progress; returns the sample."""
+    while True:
+        try:
+            step, x_start = next(steps)
+        except StopIteration as end:
+            return cast(Tensor, end.value)
+        yield Progress(stage=stage, step=step, total_steps=len(run.steps), x_start=x_start)
 
 
 def base_steps(sampling: Sampling, config: UNetConfig) -> list[Step]:
@@ -237,26 +240,23 @@ def upsampler_steps(sampling: Sampling, config: UNetConfig) -> list[Step]:
     count = sampling.upsample_steps
     if sampling.sampler == "dpmpp_2m":
         return steps_at(config.noise_schedule, solver_timesteps(count, config.noise_schedule, config.prediction))
-    spacing = "fast27" if count == FAST27_STEPS else count
-    return steps_at(config.noise_schedule, space_timesteps(TIMESTEPS, spacing))
+    timesteps = space_timesteps(TIMESTEPS, "fast27" if count == FAST27_STEPS else count)
+    return steps_at(config.noise_schedule, timesteps)
 
 
 def as_eps(predicted: Tensor, x_t: Tensor, alpha_bar: float, config: UNetConfig) -> Tensor:
-    """The noise that a prediction of eps, v (Salimans & Ho 2022) or x_start means."""
-    signal, noise = math.sqrt(alpha_bar), math.sqrt(1 - alpha_bar)
-    if config.prediction == "v":
-        return signal * predicted + noise * x_t
+    """The noise that a prediction of eps or x_start means."""
     if config.prediction == "x_start":
-        return (x_t - signal * predicted) / noise
+        return (x_t - math.sqrt(alpha_bar) * predicted) / math.sqrt(1 - alpha_bar)
     return predicted
 
 
-def to_signed(pictures: Tensor) -> Tensor:
+def to_signed(pictures: Pixels) -> Tensor:
     """uint8 (N, H, W, 3) as float32 (N, 3, H, W) in [-1, 1]."""
-    return pictures.permute(0, 3, 1, 2).float() / 127.5 - 1
+    return torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
-def to_uint8(samples: Tensor) -> NDArray[np.uint8]:
+def to_uint8(samples: Tensor) -> Pixels:
     """(N, 3, H, W) in [-1, 1] as uint8 (N, H, W, 3)."""
     pixels = ((samples + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
     return pixels.permute(0, 2, 3, 1).contiguous().cpu().numpy()

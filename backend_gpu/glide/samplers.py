@@ -1,13 +1,14 @@
-"""Samplers: plain functions from noise to a picture that see the network only as (x_t, t) -> eps and variance.
+"""Samplers: generators from noise to a picture that see the network only as (x_t, t) -> eps and variance.
 
+They say nothing of gradients: who runs them chooses whether torch keeps any.
 Formulas in Song et al. 2020 write alpha for what is alpha_bar here. Coefficients are Python floats (float64); tensors
 keep the dtype of the noise, which should be float32.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, cast
 
 import torch
 from torch import Tensor
@@ -16,6 +17,8 @@ from backend_gpu.glide.schedule import Step, half_log_snr
 
 Constrain = Callable[[Tensor], Tensor]
 DrawNoise = Callable[[], Tensor]
+# Yields (steps done, estimate of x_start) after each step; returns the sample in [-1, 1], shaped like the noise.
+Trajectory = Generator[tuple[int, Tensor], None, Tensor]
 
 
 class Prediction(NamedTuple):
@@ -53,26 +56,17 @@ class SamplingRun:
     noise: Tensor  # unit Gaussian, (N, C, H, W)
     steps: Sequence[Step]  # noisiest first
     constrain: Constrain = clip  # applied to each estimate of x_start
-    on_step: Callable[[int, Tensor], None] | None = None  # (steps done, estimate of x_start); cancels by raising
 
     def __post_init__(self) -> None:
         if not self.steps:
             raise ValueError("a sampler needs at least one step")
 
-    def report(self, done: int, x_start: Tensor) -> None:
-        """Tell the caller that so many steps are done."""
-        if self.on_step is not None:
-            self.on_step(done, x_start)
 
-
-@torch.inference_mode()
-def sample_ddpm(model: DenoisingModel, run: SamplingRun, draw_noise: DrawNoise) -> Tensor:
+def sample_ddpm(model: DenoisingModel, run: SamplingRun, draw_noise: DrawNoise) -> Trajectory:
     """Denoise by ancestral sampling (Ho et al. 2020, alg. 2), variance learned (Nichol & Dhariwal 2021, eq. 15).
 
     Args:
         draw_noise: unit Gaussian shaped like the noise; called once per step but the last.
-
-    Returns: x_start in [-1, 1], shaped like the noise.
     """
     x = run.noise
     for done, step in enumerate(run.steps, 1):
@@ -81,45 +75,24 @@ def sample_ddpm(model: DenoisingModel, run: SamplingRun, draw_noise: DrawNoise) 
         x = posterior_mean(x, x_start, step)
         if step.alpha_bar_prev < 1:
             x = x + torch.exp(0.5 * posterior_log_variance(prediction.variance_mix, step)) * draw_noise()
-        run.report(done, x_start)
+        yield done, x_start
     return x
 
 
-@torch.inference_mode()
-def sample_ddim(
-    model: DenoisingModel, run: SamplingRun, eta: float = 0.0, draw_noise: DrawNoise | None = None
-) -> Tensor:
-    """Denoise by DDIM (Song et al. 2020, eq. 12 and 16), with eps taken from the constrained x_start.
-
-    Args:
-        eta: 0 adds no noise, 1 as much as DDPM does.
-        draw_noise: as for `sample_ddpm`; needed only for eta > 0.
-
-    Returns: x_start in [-1, 1], shaped like the noise.
-    """
-    if not 0 <= eta <= 1:
-        raise ValueError(f"eta is {eta}, must be 0 to 1")
-    if eta > 0 and draw_noise is None:
-        raise ValueError(f"DDIM with eta {eta} needs draw_noise")
+def sample_ddim(model: DenoisingModel, run: SamplingRun) -> Trajectory:
+    """Denoise by DDIM without noise (Song et al. 2020, eq. 12), with eps taken from the constrained x_start."""
     x = run.noise
     for done, step in enumerate(run.steps, 1):
         x_start = run.constrain(_x_start(x, model(x, step.t).eps, step))
-        sigma = eta * math.sqrt(step.posterior_variance)
-        # x_prev = sqrt(alpha_bar_prev) x_start + sqrt(1 - alpha_bar_prev - sigma^2) eps, with eps written out
-        x_weight = math.sqrt(max(1 - step.alpha_bar_prev - sigma**2, 0.0) / (1 - step.alpha_bar))
+        # x_prev = sqrt(alpha_bar_prev) x_start + sqrt(1 - alpha_bar_prev) eps, with eps written out
+        x_weight = math.sqrt((1 - step.alpha_bar_prev) / (1 - step.alpha_bar))
         x = (math.sqrt(step.alpha_bar_prev) - x_weight * math.sqrt(step.alpha_bar)) * x_start + x_weight * x
-        if sigma > 0 and draw_noise is not None:
-            x = x + sigma * draw_noise()
-        run.report(done, x_start)
+        yield done, x_start
     return x
 
 
-@torch.inference_mode()
-def sample_dpmpp_2m(model: DenoisingModel, run: SamplingRun) -> Tensor:
-    """Denoise by DPM-Solver++(2M), first-order in the first and last step (Lu et al. 2022, arXiv 2211.01095, alg. 2).
-
-    Returns: x_start in [-1, 1], shaped like the noise.
-    """
+def sample_dpmpp_2m(model: DenoisingModel, run: SamplingRun) -> Trajectory:
+    """Denoise by DPM-Solver++(2M), first-order in the first and last step (Lu et al. 2022, 2211.01095, alg. 2)."""
     x = run.noise
     x_start_before: Tensor | None = None
     h_before = 0.0
@@ -132,8 +105,17 @@ def sample_dpmpp_2m(model: DenoisingModel, run: SamplingRun) -> Tensor:
         x_weight = math.sqrt((1 - step.alpha_bar_prev) / (1 - step.alpha_bar))
         x = x_weight * x - math.sqrt(step.alpha_bar_prev) * math.expm1(-h) * extrapolated
         x_start_before, h_before = x_start, h
-        run.report(done, x_start)
+        yield done, x_start
     return x
+
+
+def last_sample(trajectory: Trajectory) -> Tensor:
+    """The sample that a trajectory ends at, for those who don't look at its steps."""
+    while True:
+        try:
+            next(trajectory)
+        except StopIteration as end:
+            return cast(Tensor, end.value)
 
 
 def posterior_mean(x_t: Tensor, x_start: Tensor, step: Step) -> Tensor:

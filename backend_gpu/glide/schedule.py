@@ -5,8 +5,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from operator import mul
+from typing import Literal
 
-from backend_gpu.glide.config import NoiseSchedule, Prediction
+from backend_gpu.glide.config import NoiseSchedule, PredictionType
 
 TIMESTEPS = 1000  # the networks are trained on the integers below
 SOLVER_START_OF_COSINE_EPS = 993.0  # Lu et al. stop at 0.9946 of the cosine schedule; eps errors grow 107-fold there
@@ -84,27 +85,25 @@ def steps_at(name: NoiseSchedule, timesteps: Iterable[float]) -> list[Step]:
     return steps[::-1]
 
 
-def space_timesteps(total: int, spec: int | str | Sequence[int]) -> list[int]:
+def space_timesteps(total: int, spacing: int | Literal["fast27"]) -> list[int]:
     """Choose integer timesteps out of `total`, ascending.
 
     Args:
         total: number of timesteps of the whole schedule.
-        spec: how many to keep; a list (or "10,10,3") divides the schedule into equal sections with so many each;
-            "ddimN" strides by a whole number (Song et al. 2020); "fast27" is GLIDE's choice for its upsampler.
+        spacing: how many, evenly spaced; "fast27" is GLIDE's choice for its upsampler.
 
     Raises: ValueError where that is not possible.
     """
-    if spec == "fast27":  # 10,10,3,2,2 with a less noisy start
-        return [*space_timesteps(total, (10, 10, 3, 2, 2))[:-1], total - 3]
-    if isinstance(spec, str) and spec.startswith("ddim"):
-        return _stride(total, int(spec.removeprefix("ddim")))
-    if isinstance(spec, str):
-        counts = [int(count) for count in spec.split(",")]
-    else:
-        counts = [spec] if isinstance(spec, int) else list(spec)
-    if not counts or min(counts) < 0 or not any(counts):
-        raise ValueError(f"cannot visit {spec!r} steps, at least 1")
+    if spacing == "fast27":
+        *most, _ = _in_sections(total, (10, 10, 3, 2, 2))
+        return [*most, total - 3]  # a less noisy start
+    return _in_sections(total, (spacing,))
 
+
+def _in_sections(total: int, counts: Sequence[int]) -> list[int]:
+    """Divide the schedule into equal sections with so many timesteps each."""
+    if min(counts) < 1:
+        raise ValueError(f"cannot visit {min(counts)} steps, at least 1")
     size_per, extra = divmod(total, len(counts))
     timesteps: list[int] = []
     start = 0
@@ -121,22 +120,14 @@ def space_timesteps(total: int, spec: int | str | Sequence[int]) -> list[int]:
     return timesteps
 
 
-def solver_timesteps(count: int, noise_schedule: NoiseSchedule, prediction: Prediction) -> list[float]:
+def solver_timesteps(count: int, noise_schedule: NoiseSchedule, prediction: PredictionType) -> list[float]:
     """Evenly spaced, mostly fractional timesteps for an ODE solver, descending; the jump after the last ends at t = 0.
 
     A network that predicts eps starts the cosine schedule a little later: at t = 999 alpha_bar is 2.4e-9, so an error
-    in eps comes back 20291-fold in x_start. Predicting v or x_start has no such division.
+    in eps comes back 20291-fold in x_start. Predicting x_start has no such division.
     """
     if count < 1:
         raise ValueError(f"cannot visit {count} steps, at least 1")
     fragile = noise_schedule == "squared_cosine" and prediction == "eps"
     start = SOLVER_START_OF_COSINE_EPS if fragile else TIMESTEPS - 1.0
     return [start * (count - index) / count for index in range(count)]
-
-
-def _stride(total: int, count: int) -> list[int]:
-    for stride in range(1, total):
-        timesteps = range(0, total, stride)
-        if len(timesteps) == count:
-            return list(timesteps)
-    raise ValueError(f"cannot create exactly {count} of {total} steps with an integer stride")

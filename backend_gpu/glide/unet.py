@@ -4,9 +4,8 @@ Feature maps are (N, C, H, W) in whichever memory format x and the weights come 
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -24,19 +23,11 @@ class TextContext:
     """What the UNet reads of N prompts: computed once, used in every step."""
 
     pooled: Tensor  # (N, E), added to the time embedding
-    keys_values: tuple[Tensor, ...]  # one (N, heads, L, 2 d) per attention layer, keys first
+    keys_values: tuple[Tensor | None, ...]  # of each stage, (N, heads, L, 2 d), keys first; None without attention
 
     def __getitem__(self, rows: Tensor | slice) -> "TextContext":
         """The contexts of some of the prompts."""
-        return TextContext(self.pooled[rows], tuple(kv[rows] for kv in self.keys_values))
-
-    @staticmethod
-    def cat(contexts: Sequence["TextContext"]) -> "TextContext":
-        """Several contexts as one batch."""
-        return TextContext(
-            torch.cat([context.pooled for context in contexts]),
-            tuple(torch.cat(layer) for layer in zip(*(context.keys_values for context in contexts), strict=True)),
-        )
+        return TextContext(self.pooled[rows], tuple(kv if kv is None else kv[rows] for kv in self.keys_values))
 
 
 def timestep_embedding(t: Tensor, channels: int) -> Tensor:
@@ -70,8 +61,7 @@ class ResBlock(nn.Module):
         h = self.in_conv(h)
         scale, shift = self.embedding(embedding)[:, :, None, None].chunk(2, dim=1)
         h = torch.addcmul(shift, self.out_norm(h), 1 + scale)
-        result: Tensor = self.skip(x) + self.out_conv(F.silu(h))
-        return result
+        return self.skip(x) + self.out_conv(F.silu(h))
 
 
 class Attention(nn.Module):
@@ -88,8 +78,7 @@ class Attention(nn.Module):
 
     def project_text(self, states: Tensor) -> Tensor:
         """Keys and values (N, heads, L, 2 d) of text states (N, L, D)."""
-        keys_values: Tensor = self.text_kv(states).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-        return keys_values
+        return self.text_kv(states).unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
     def attend(self, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Attended values, shaped like q (N, heads, H W, d); k and v are longer by the text."""
@@ -103,8 +92,28 @@ class Attention(nn.Module):
             text_k, text_v = text_kv.chunk(2, -1)
             k, v = torch.cat([text_k, k], 2), torch.cat([text_v, v], 2)
         attended = self.proj(self.attend(q, k, v).transpose(1, 2).flatten(2))  # (N, H W, C)
-        result: Tensor = x + attended.unflatten(1, x.shape[2:]).permute(0, 3, 1, 2)
-        return result
+        return x + attended.unflatten(1, x.shape[2:]).permute(0, 3, 1, 2)
+
+
+class Stage(nn.ModuleList):
+    """A res block, attention if there is one, another res block if there is one.
+
+    A list, because the parameters in the files are named by a layer's number within its stage.
+    """
+
+    def __init__(self, first: ResBlock, attention: Attention | None = None, last: ResBlock | None = None) -> None:
+        super().__init__(layer for layer in (first, attention, last) if layer is not None)
+        self.attends, self.has_last = attention is not None, last is not None
+
+    def project_text(self, states: Tensor) -> Tensor | None:
+        """The attention's keys and values of text states (N, L, D)."""
+        return cast(Attention, self[1]).project_text(states) if self.attends else None
+
+    def forward(self, h: Tensor, embedding: Tensor, text_kv: Tensor | None) -> Tensor:
+        h = self[0](h, embedding)
+        if self.attends:
+            h = self[1](h, text_kv)
+        return self[-1](h, embedding) if self.has_last else h
 
 
 class UNet(nn.Module):
@@ -134,32 +143,37 @@ class UNet(nn.Module):
         side = config.image_size // config.patch_size
         channels = levels[0]
         skips = [channels]
-        self.down = nn.ModuleList([nn.ModuleList([nn.Conv2d(config.in_channels * patch_area, channels, 3, padding=1)])])
+        stem = nn.Sequential(nn.Conv2d(config.in_channels * patch_area, channels, 3, padding=1))
+        self.down = nn.ModuleList([stem])
         for level, width in enumerate(levels):
+            attends = side in config.attention_resolutions
             for _ in range(config.num_res_blocks):
-                block = [res_block(channels, width)]
+                self.down.append(Stage(res_block(channels, width), attention(width) if attends else None))
                 channels = width
-                attends = [attention(channels)] if side in config.attention_resolutions else []
-                self.down.append(nn.ModuleList([*block, *attends]))
                 skips.append(channels)
             if level + 1 < len(levels):
-                self.down.append(nn.ModuleList([res_block(channels, channels, "down")]))
+                self.down.append(Stage(res_block(channels, channels, "down")))
                 skips.append(channels)
                 side //= 2
 
-        self.middle = nn.ModuleList([res_block(channels, channels), attention(channels), res_block(channels, channels)])
+        self.middle = Stage(res_block(channels, channels), attention(channels), res_block(channels, channels))
 
         self.up = nn.ModuleList()
         for level, width in reversed(list(enumerate(levels))):
+            attends = side in config.attention_resolutions
             for repeat in range(config.num_res_blocks + 1):
-                stage: list[nn.Module] = [res_block(channels + skips.pop(), width)]
+                first = res_block(channels + skips.pop(), width)
+                is_last = level > 0 and repeat == config.num_res_blocks
+                self.up.append(
+                    Stage(
+                        first,
+                        attention(width) if attends else None,
+                        res_block(width, width, "up") if is_last else None,
+                    )
+                )
                 channels = width
-                if side in config.attention_resolutions:
-                    stage.append(attention(channels))
-                if level and repeat == config.num_res_blocks:
-                    stage.append(res_block(channels, channels, "up"))
-                    side *= 2
-                self.up.append(nn.ModuleList(stage))
+            if level:
+                side *= 2
 
         self.out_norm = nn.GroupNorm(GROUPS, channels)
         self.out_conv = zeroed(nn.Conv2d(channels, 6 * patch_area, 3, padding=1))
@@ -167,9 +181,11 @@ class UNet(nn.Module):
     def encode_text(self, tokens: Tensor, mask: Tensor) -> TextContext:
         """Read tokens (N, L) int64 and their mask (N, L), once for all steps."""
         states, pooled = self.text(tokens, mask)
-        return TextContext(
-            pooled, tuple(layer.project_text(states) for layer in self.modules() if isinstance(layer, Attention))
-        )
+        return TextContext(pooled, tuple(stage.project_text(states) for stage in self.stages()))
+
+    def stages(self) -> list[Stage]:
+        """All stages, from the picture's resolution down to the middle and up again."""
+        return [*list(self.down)[1:], self.middle, *self.up]
 
     def forward(self, x: Tensor, t: Tensor, text: TextContext | None = None) -> Tensor:
         """Run one denoising step's network.
@@ -186,26 +202,19 @@ class UNet(nn.Module):
         if text is not None:
             embedding = embedding + text.pooled
         embedding = F.silu(embedding)
-        keys_values = iter(text.keys_values if text is not None else ())
+        text_kv: dict[nn.Module, Tensor | None] = {}
+        if text is not None:
+            text_kv.update(zip(self.stages(), text.keys_values, strict=True))
 
-        def run(stage: nn.Module, h: Tensor) -> Tensor:
-            for layer in stage.children():
-                if isinstance(layer, ResBlock):
-                    h = layer(h, embedding)
-                elif isinstance(layer, Attention):
-                    h = layer(h, next(keys_values, None))
-                else:
-                    h = layer(h)
-            return h
-
-        h = F.pixel_unshuffle(x.to(dtype), self.config.patch_size)
-        skips = []
-        for stage in self.down:
-            h = run(stage, h)
+        stem, *down = self.down
+        h = stem(F.pixel_unshuffle(x.to(dtype), self.config.patch_size))
+        skips = [h]
+        for stage in down:
+            h = stage(h, embedding, text_kv.get(stage))
             skips.append(h)
-        h = run(self.middle, h)
+        h = self.middle(h, embedding, text_kv.get(self.middle))
         for stage in self.up:
-            h = run(stage, torch.cat([h, skips.pop()], dim=1))
+            h = stage(torch.cat([h, skips.pop()], dim=1), embedding, text_kv.get(stage))
         h = self.out_conv(F.silu(self.out_norm(h)))
         return F.pixel_shuffle(h, self.config.patch_size).float()
 

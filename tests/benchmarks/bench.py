@@ -220,16 +220,15 @@ def picture_table(
     for dtype in dict.fromkeys((torch.float32, best_dtype(device))):
         base, upsampler = (accelerate(copy_of(unet, dtype, device)) for unet in networks.values())
         pipeline = Pipeline(base, upsampler, tokenizer)
-        pipeline.generate([Picture(prompt=PROMPT, seed=0)], Sampling(steps=1, upsample_steps=1))  # the first call
+        pipeline.draw([Picture(prompt=PROMPT, seed=0)], Sampling(steps=1, upsample_steps=1))  # the first call
         for count in (1, 4) if model == "mini" else (1,):
             ended_at: dict[str, float] = {}
             pictures = [Picture(prompt=PROMPT, seed=seed) for seed in range(count)]
 
-            def note_time(progress: Progress, ended_at: dict[str, float] = ended_at) -> None:
-                ended_at[progress.stage] = time.perf_counter()
-
             started_at = time.perf_counter()
-            pipeline.generate(pictures, sampling, note_time)
+            for item in pipeline.generate(pictures, sampling):
+                if isinstance(item, Progress):
+                    ended_at[item.stage] = time.perf_counter()
             whole_s = time.perf_counter() - started_at
             base_s, upsample_s = ended_at["base"] - started_at, ended_at["upsample"] - ended_at["base"]
             yield f"| {NAMES[dtype]} | {count} | {base_s:.2f} s | {upsample_s:.2f} s | {whole_s / count:.2f} s |"

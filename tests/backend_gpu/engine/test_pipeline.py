@@ -1,48 +1,54 @@
 """The engine of this process; what it draws is tested with the pipeline and the mini model."""
 
+from collections.abc import Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from backend_gpu.engine import Drawing, EngineInfo, Settings
-from backend_gpu.engine.glide import LocalEngine, published_hash
+from backend_gpu.engine import BatchSettings, Drawing, Pixels, finished
+from backend_gpu.engine.glide import published_hash
+from backend_gpu.engine.pipeline import PipelineEngine
 from backend_gpu.errors import OutOfMemory
 from backend_gpu.glide.checkpoint import write_weights
-from backend_gpu.glide.pipeline import Picture, Pipeline
+from backend_gpu.glide.pipeline import Picture, Pipeline, Sampling
+from tests.backend_gpu.fake_engine import FakeEngine
 
 DRAWING = Drawing(prompt="a dog", seed=0, guidance_scale=2.5)
-SETTINGS = Settings(sampler="ddim", steps=1, upsample_steps=1, upscale=False)
+SETTINGS = BatchSettings(sampler="ddim", steps={"base": 1})
 
 
 @pytest.fixture
-def engine() -> LocalEngine:
+def engine() -> PipelineEngine:
     """An engine whose pipeline has no networks: the test says what it does."""
-    info = EngineInfo(
-        model="m", model_hash="0", device="cpu", steps=1, upsample_steps=1, sampler="ddim", guidance_scale=1
-    )
-    return LocalEngine(Pipeline.__new__(Pipeline), info)
+    return PipelineEngine(Pipeline.__new__(Pipeline), FakeEngine.info)
 
 
-def test_a_model_of_any_english_reads_what_the_eye_does(engine: LocalEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_of_any_english_reads_what_the_eye_does(engine: PipelineEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[Picture] = []
-    monkeypatch.setattr(Pipeline, "generate", lambda _self, pictures, *_: read.extend(pictures))
+
+    def generate(_: Pipeline, pictures: Sequence[Picture], _sampling: Sampling) -> Generator[Pixels, None, None]:
+        read.extend(pictures)
+        yield np.zeros((1, 64, 64, 3), np.uint8)
+
+    monkeypatch.setattr(Pipeline, "generate", generate)
     drawing = replace(DRAWING, prompt="Ａ red ap\u00adple", negative_prompt="ｄｏｇ\u200b")
-    engine.generate([drawing], SETTINGS, lambda _: None)
+    finished(engine.generate([drawing], SETTINGS))
     assert [(picture.prompt, picture.negative_prompt) for picture in read] == [("A red apple", "dog")]
 
 
-def test_memory_that_a_cpu_does_not_have_is_told_as_such(engine: LocalEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_that_a_cpu_does_not_have_is_told_as_such(engine: PipelineEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Pipeline, "generate", lambda *_: torch.empty(10**15))
     with pytest.raises(OutOfMemory, match="1 pictures do not fit into the memory of cpu"):
-        engine.generate([DRAWING], SETTINGS, lambda _: None)
+        finished(engine.generate([DRAWING], SETTINGS))
 
 
-def test_another_failure_stays_what_it_is(engine: LocalEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_failure_stays_what_it_is(engine: PipelineEngine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Pipeline, "generate", lambda *_: torch.zeros(2) @ torch.zeros(3))
     with pytest.raises(RuntimeError, match="inconsistent tensor size"):
-        engine.generate([DRAWING], SETTINGS, lambda _: None)
+        finished(engine.generate([DRAWING], SETTINGS))
 
 
 def test_published_weights_keep_their_hash_when_another_precision_is_converted(tmp_path: Path) -> None:

@@ -1,11 +1,14 @@
 import copy
+from collections.abc import Iterator
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from backend_gpu.glide import acceleration
+from backend_gpu.glide import cpu_kernels
 from backend_gpu.glide.acceleration import accelerate, best_dtype
 from backend_gpu.glide.config import TextConfig, UNetConfig
 from backend_gpu.glide.unet import UNet
@@ -73,7 +76,7 @@ def test_acceleration_keeps_names_and_values_of_the_parameters() -> None:
 
 def test_attention_of_strided_keys_does_not_fall_into_a_slow_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
-    real = acceleration.ONEDNN._linear_pointwise
+    real = cpu_kernels.ONEDNN._linear_pointwise
 
     class Watched:
         def __getattr__(self, name: str) -> object:
@@ -85,10 +88,60 @@ def test_attention_of_strided_keys_does_not_fall_into_a_slow_kernel(monkeypatch:
             result: torch.Tensor = real(x, weight, *rest)
             return result
 
-    monkeypatch.setattr(acceleration, "ONEDNN", Watched())
-    run(accelerate(random_unet(replace(CONFIG, text=None))))
+    fast = accelerate(random_unet(replace(CONFIG, text=None)))
+    monkeypatch.setattr(cpu_kernels, "ONEDNN", Watched())
+    run(fast)
     assert seen
     assert all(seen)
+
+
+@pytest.fixture
+def operators(monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNamespace]:
+    """oneDNN's operators, of which a test may take or spoil one, as another version of torch might."""
+    names = (
+        "_reorder_convolution_weight",
+        "_convolution_pointwise",
+        "_reorder_linear_weight",
+        "_linear_pointwise",
+        "_is_mkldnn_bf16_supported",
+    )
+    operators = SimpleNamespace(**{name: getattr(torch.ops.mkldnn, name) for name in names})
+    monkeypatch.setattr(cpu_kernels, "ONEDNN", operators)
+    cpu_kernels.works_as_expected.cache_clear()
+    yield operators
+    cpu_kernels.works_as_expected.cache_clear()
+
+
+def without(operators: SimpleNamespace) -> None:
+    del operators._reorder_linear_weight
+
+
+def with_another_signature(operators: SimpleNamespace) -> None:
+    real = operators._convolution_pointwise
+    operators._convolution_pointwise = lambda x, weight, bias: real(x, weight, bias)
+
+
+def with_another_meaning(operators: SimpleNamespace) -> None:
+    real = operators._linear_pointwise
+    operators._linear_pointwise = lambda *arguments: 2 * real(*arguments)
+
+
+@pytest.mark.parametrize("spoil", [without, with_another_signature, with_another_meaning])
+def test_a_torch_with_other_operators_runs_the_plain_layers(operators: SimpleNamespace, spoil: Any) -> None:
+    spoil(operators)
+    plain = random_unet(CONFIG)
+    fast = accelerate(copy.deepcopy(plain))
+    assert {type(module) for module in fast.modules()} == {type(module) for module in plain.modules()}
+    assert torch.equal(run(fast), run(plain))
+
+
+@pytest.mark.usefixtures("operators")
+def test_trying_the_operators_takes_no_random_numbers() -> None:
+    torch.manual_seed(0)
+    accelerate(random_unet(CONFIG))
+    expected = torch.random.get_rng_state()
+    random_unet(CONFIG)
+    assert torch.equal(torch.random.get_rng_state(), expected)
 
 
 def test_a_cpu_never_computes_in_float16() -> None:

@@ -3,7 +3,7 @@ from typing import Literal
 import pytest
 
 from backend_gpu.glide.config import NoiseSchedule
-from tests.benchmarks.parity import (
+from tests.reference import (
     EMBEDDING,
     EMBEDDING_WIDTHS,
     FORWARD,
@@ -59,6 +59,6 @@ def test_schedule_is_that_of_the_reference(reference_name: str, schedule: NoiseS
 @pytest.mark.parametrize("spacing", RESPACINGS)
 @pytest.mark.parametrize(("reference_name", "schedule"), REFERENCE_SCHEDULES)
 def test_visited_steps_have_the_variances_of_the_reference(
-    reference_name: str, schedule: NoiseSchedule, spacing: str
+    reference_name: str, schedule: NoiseSchedule, spacing: int | Literal["fast27"]
 ) -> None:
     assert compare_respacing(reference_name, schedule, spacing).max_relative <= TABLE_RTOL

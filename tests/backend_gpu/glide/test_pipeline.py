@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from backend_gpu.glide.config import Prediction, SamplerName, TextConfig, UNetConfig
+from backend_gpu.glide.config import PredictionType, SamplerName, TextConfig, UNetConfig
 from backend_gpu.glide.pipeline import (
     Known,
     Picture,
@@ -64,9 +64,9 @@ def test_a_picture_does_not_depend_on_its_batch(pipeline: Pipeline, sampler: Sam
         Picture(prompt="blue dog", seed=2**32 - 1, guidance_scale=5.0, negative_prompt="red"),
         Picture(prompt="", seed=7, guidance_scale=1.0),
     ]
-    together = pipeline.generate(pictures, sampling)
+    together = pipeline.draw(pictures, sampling)
     for picture, in_batch in zip(pictures, together, strict=True):
-        alone = pipeline.generate([picture], sampling)[0]
+        alone = pipeline.draw([picture], sampling)[0]
         assert np.abs(alone.astype(int) - in_batch).max() <= 1  # one step of 8 bits: rounding
 
 
@@ -75,42 +75,69 @@ def test_a_picture_does_not_depend_on_its_batch(pipeline: Pipeline, sampler: Sam
 )
 def test_every_part_of_a_request_changes_the_picture(pipeline: Pipeline, changed: dict[str, Any]) -> None:
     picture = Picture(prompt="red apple", seed=7)
-    before, after = pipeline.generate([picture, replace(picture, **changed)], replace(QUICK, upscale=False))
+    before, after = pipeline.draw([picture, replace(picture, **changed)], replace(QUICK, upscale=False))
     assert np.abs(before.astype(int) - after).max() > 1
 
 
 def test_pictures_are_256_pixels_wide_and_64_without_upscaling(pipeline: Pipeline) -> None:
     picture = Picture(prompt="dog", seed=1)
-    assert pipeline.generate([picture], QUICK).shape == (1, 256, 256, 3)
-    assert pipeline.generate([picture], replace(QUICK, upscale=False)).shape == (1, 64, 64, 3)
+    assert pipeline.draw([picture], QUICK).shape == (1, 256, 256, 3)
+    assert pipeline.draw([picture], replace(QUICK, upscale=False)).shape == (1, 64, 64, 3)
 
 
 def test_progress_is_told_after_every_step_with_the_current_estimate(pipeline: Pipeline) -> None:
-    told: list[Progress] = []
-    pipeline.generate([Picture(prompt="dog", seed=1)], QUICK, told.append)
-    assert [(p.stage, p.step, p.total_steps) for p in told] == [
+    *told, pictures = pipeline.generate([Picture(prompt="dog", seed=1)], QUICK)
+    assert isinstance(pictures, np.ndarray)
+    steps = [item for item in told if isinstance(item, Progress)]
+    assert [(p.stage, p.step, p.total_steps) for p in steps] == [
         *[("base", step, 3) for step in (1, 2, 3)],
         *[("upsample", step, 2) for step in (1, 2)],
     ]
-    assert told[0].x_start.shape == (1, 3, 64, 64)
-    assert told[-1].x_start.shape == (1, 3, 256, 256)
-    assert max(float(p.x_start.abs().max()) for p in told) <= 1
+    assert len(steps) == len(told)
+    assert steps[0].x_start.shape == (1, 3, 64, 64)
+    assert steps[-1].x_start.shape == (1, 3, 256, 256)
+    assert max(float(p.x_start.abs().max()) for p in steps) <= 1
+    assert np.array_equal(pictures, to_uint8(steps[-1].x_start))
 
 
-def test_an_error_raised_by_the_listener_stops_the_run_within_a_step(pipeline: Pipeline) -> None:
-    class Cancelled(Exception):
-        pass
+def test_closing_the_run_calls_no_network_any_more(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    forward = pipeline.base.forward
 
-    steps = 0
+    def counted(*arguments: Any) -> torch.Tensor:
+        calls.append(arguments)
+        return forward(*arguments)
 
-    def cancel(_: Progress) -> None:
-        nonlocal steps
-        steps += 1
-        raise Cancelled
+    monkeypatch.setattr(pipeline.base, "forward", counted)
+    run = pipeline.generate([Picture(prompt="dog", seed=1)], QUICK)
+    next(run)
+    run.close()
+    assert len(calls) == 1
+    assert list(run) == []
 
-    with pytest.raises(Cancelled):
-        pipeline.generate([Picture(prompt="dog", seed=1)], QUICK, cancel)
-    assert steps == 1
+
+@pytest.mark.parametrize("has_gradients", [True, False])
+@pytest.mark.parametrize("steps", [1, 4, 6])  # of the base model, of the upsampler, and after the pictures
+def test_a_suspended_run_leaves_its_callers_gradients_alone(
+    pipeline: Pipeline, has_gradients: bool, steps: int
+) -> None:
+    with torch.set_grad_enabled(has_gradients):
+        run = pipeline.generate([Picture(prompt="dog", seed=1)], QUICK)
+        for _ in range(steps):
+            item = next(run)
+            assert (torch.is_grad_enabled(), torch.is_inference_mode_enabled()) == (has_gradients, False)
+            if isinstance(item, Progress):
+                assert not item.x_start.requires_grad  # though the networks' parameters do
+        run.close()
+        assert (torch.is_grad_enabled(), torch.is_inference_mode_enabled()) == (has_gradients, False)
+
+
+def test_what_a_run_yields_can_be_computed_with_gradients(pipeline: Pipeline) -> None:
+    progress = next(pipeline.generate([Picture(prompt="dog", seed=1)], QUICK))
+    assert isinstance(progress, Progress)
+    x_start = progress.x_start.requires_grad_()
+    x_start.square().sum().backward()  # type: ignore[no-untyped-call]  # torch has no types for it
+    assert torch.equal(torch.as_tensor(x_start.grad), 2 * x_start)
 
 
 def test_the_text_is_read_once_per_different_prompt(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,7 +150,7 @@ def test_the_text_is_read_once_per_different_prompt(pipeline: Pipeline, monkeypa
 
     monkeypatch.setattr(pipeline.base, "encode_text", counted)
     pictures = [Picture(prompt="red apple", seed=seed) for seed in range(4)]
-    pipeline.generate(pictures, replace(QUICK, upscale=False))
+    pipeline.draw(pictures, replace(QUICK, upscale=False))
     assert rows == [2]  # the prompt and the empty one, for three steps of four pictures
 
 
@@ -133,7 +160,7 @@ def test_inpainting_keeps_the_known_pixels_and_draws_the_others(inpainting: Pipe
     mask = np.ones((256, 256), bool)
     mask[64:192, 64:192] = False
     known = Known(picture=painted, mask=mask)
-    result = inpainting.generate([Picture(prompt="dog", seed=1, known=known)], replace(QUICK, sampler=sampler))[0]
+    result = inpainting.draw([Picture(prompt="dog", seed=1, known=known)], replace(QUICK, sampler=sampler))[0]
     assert np.array_equal(result[mask], painted[mask])
     assert np.abs(result[~mask].astype(int) - painted[~mask]).mean() > 5
 
@@ -154,7 +181,7 @@ def test_the_inpainting_models_draw_without_a_picture_too(inpainting: Pipeline) 
             prompt="dog", seed=1, known=Known(picture=np.zeros((256, 256, 3), np.uint8), mask=np.ones((256, 256), bool))
         ),
     ]
-    free, black = inpainting.generate(pictures, QUICK)
+    free, black = inpainting.draw(pictures, QUICK)
     assert black.max() == 0
     assert free.std() > 1
 
@@ -162,7 +189,7 @@ def test_the_inpainting_models_draw_without_a_picture_too(inpainting: Pipeline) 
 def test_known_pixels_are_refused_by_a_model_that_cannot_inpaint(pipeline: Pipeline) -> None:
     known = Known(picture=np.zeros((256, 256, 3), np.uint8), mask=np.ones((256, 256), bool))
     with pytest.raises(ValueError, match="can't inpaint"):
-        pipeline.generate([Picture(prompt="dog", seed=1, known=known)], QUICK)
+        pipeline.draw([Picture(prompt="dog", seed=1, known=known)], QUICK)
 
 
 def test_a_base_model_and_an_upsampler_of_different_kinds_are_refused(pipeline: Pipeline, inpainting: Pipeline) -> None:
@@ -171,20 +198,19 @@ def test_a_base_model_and_an_upsampler_of_different_kinds_are_refused(pipeline: 
 
 
 @pytest.mark.parametrize("t", [0.0, 12.5, 500.0, 999.0])
-def test_v_and_x_start_mean_the_same_noise_as_eps(t: float) -> None:
+def test_x_start_means_the_same_noise_as_eps(t: float) -> None:
     alpha_bar = alpha_bar_at(alpha_bars("squared_cosine"), t)
     generator = torch.Generator().manual_seed(0)
     x_start, eps = (torch.randn(1, 3, 8, 8, generator=generator, dtype=torch.float64) for _ in range(2))
     x_t = alpha_bar**0.5 * x_start + (1 - alpha_bar) ** 0.5 * eps
-    v = alpha_bar**0.5 * eps - (1 - alpha_bar) ** 0.5 * x_start
-    meant: dict[Prediction, torch.Tensor] = {"eps": eps, "v": v, "x_start": x_start}
+    meant: dict[PredictionType, torch.Tensor] = {"eps": eps, "x_start": x_start}
     for prediction, value in meant.items():
         torch.testing.assert_close(as_eps(value, x_t, alpha_bar, replace(BASE, prediction=prediction)), eps)
 
 
 def test_eight_bit_pixels_survive_the_way_to_the_network_and_back() -> None:
-    pixels = torch.arange(256, dtype=torch.uint8).reshape(1, 16, 16, 1).repeat(1, 1, 1, 3)
-    assert np.array_equal(to_uint8(to_signed(pixels)), pixels.numpy())
+    pixels = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1).repeat(3, axis=3)
+    assert np.array_equal(to_uint8(to_signed(pixels)), pixels)
 
 
 def test_a_configuration_survives_being_written_down() -> None:

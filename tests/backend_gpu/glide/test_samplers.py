@@ -12,16 +12,18 @@ from backend_gpu.glide.samplers import (
     DrawNoise,
     Prediction,
     SamplingRun,
+    Trajectory,
     clip,
     keeping_known,
+    last_sample,
     sample_ddim,
     sample_ddpm,
     sample_dpmpp_2m,
 )
 from backend_gpu.glide.schedule import Step, alpha_bar_at, alpha_bars, half_log_snr, space_timesteps, steps_at
-from tests.benchmarks.parity import load_case
+from tests.reference import load_case
 
-Sampler = Callable[[DenoisingModel, SamplingRun, DrawNoise], Tensor]
+Sampler = Callable[[DenoisingModel, SamplingRun, DrawNoise], Trajectory]
 
 
 def gaussian(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -36,7 +38,6 @@ def noises_like(noise: Tensor, seed: int = 1) -> DrawNoise:
 SAMPLERS: dict[str, Sampler] = {
     "ddpm": sample_ddpm,
     "ddim": lambda model, run, _: sample_ddim(model, run),
-    "ddim_eta": lambda model, run, draw_noise: sample_ddim(model, run, 0.7, draw_noise),
     "dpmpp_2m": lambda model, run, _: sample_dpmpp_2m(model, run),
 }
 every_sampler = pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS.keys())
@@ -77,7 +78,7 @@ def for_gaussian_data(mean: float, std: float, name: NoiseSchedule, variance_mix
 @pytest.mark.parametrize(
     ("name", "timesteps"),
     [
-        ("squared_cosine", [float(t) for t in space_timesteps(1000, "10")]),  # from 999, where alpha_bar is 2.4e-9
+        ("squared_cosine", [float(t) for t in space_timesteps(1000, 10)]),  # from 999, where alpha_bar is 2.4e-9
         ("linear", [float(t) for t in space_timesteps(1000, "fast27")]),
         ("squared_cosine", [993.0, 612.5, 80.25]),
         ("squared_cosine", [500.0]),
@@ -88,7 +89,7 @@ def test_sampler_recovers_the_picture_a_perfect_model_knows(
 ) -> None:
     picture = gaussian(2, 3, 4, 4, seed=3).clamp(-1, 1)
     run = SamplingRun(noise=gaussian(2, 3, 4, 4), steps=steps_at(name, timesteps))
-    found = sampler(knowing(picture, name), run, noises_like(run.noise))
+    found = last_sample(sampler(knowing(picture, name), run, noises_like(run.noise)))
     assert torch.allclose(found, picture, rtol=0, atol=1e-5)  # float32 rounding of x_t, over sqrt(alpha_bar) > 0.5
     assert found.dtype == torch.float32
 
@@ -104,7 +105,7 @@ def solver_error(sampler: Sampler, count: int) -> float:
     at_level = {step.t: timestep_of(table, step.alpha_bar) for step in steps}
     noise = gaussian(1, 3, 8, 8, dtype=torch.float64)
     run = SamplingRun(noise=noise, steps=steps, constrain=unconstrained)
-    found = sampler(lambda x_t, t: exact(x_t, at_level[t]), run, noises_like(noise))
+    found = last_sample(sampler(lambda x_t, t: exact(x_t, at_level[t]), run, noises_like(noise)))
 
     def standardised(x: Tensor, alpha_bar: float) -> Tensor:  # the ODE keeps this
         return (x - math.sqrt(alpha_bar) * mean) / math.sqrt(alpha_bar * std**2 + 1 - alpha_bar)
@@ -132,26 +133,18 @@ def test_ddpm_reproduces_mean_and_variance_of_the_data(variance_mix: float) -> N
     run = SamplingRun(
         noise=gaussian(4, 1, 128, 128), steps=steps_at("squared_cosine", range(1000)), constrain=unconstrained
     )
-    found = sample_ddpm(for_gaussian_data(mean, std, "squared_cosine", variance_mix), run, noises_like(run.noise))
+    model = for_gaussian_data(mean, std, "squared_cosine", variance_mix)
+    found = last_sample(sample_ddpm(model, run, noises_like(run.noise)))
     # 65536 pixels: standard errors are 0.0012 of the mean and 0.3 % of the std; 1000 steps are within 1 % of the limit
     assert float(found.mean()) == pytest.approx(mean, abs=0.006)
     assert float(found.std()) == pytest.approx(std, rel=0.02)
-
-
-def test_ddim_with_eta_one_is_ddpm_with_posterior_variance() -> None:
-    model = for_gaussian_data(0.2, 0.3, "linear", variance_mix=-1.0)
-    noise = gaussian(2, 3, 4, 4, dtype=torch.float64)
-    run = SamplingRun(noise=noise, steps=steps_at("linear", space_timesteps(1000, 20)))
-    torch.testing.assert_close(
-        sample_ddim(model, run, 1.0, noises_like(noise)), sample_ddpm(model, run, noises_like(noise))
-    )
 
 
 def test_first_and_last_step_of_dpmpp_2m_are_those_of_ddim() -> None:
     model = for_gaussian_data(0.2, 0.3, "linear")
     noise = gaussian(2, 3, 4, 4, dtype=torch.float64)
     run = SamplingRun(noise=noise, steps=steps_at("linear", [900.0, 300.0]))
-    torch.testing.assert_close(sample_dpmpp_2m(model, run), sample_ddim(model, run))
+    torch.testing.assert_close(last_sample(sample_dpmpp_2m(model, run)), last_sample(sample_ddim(model, run)))
 
 
 @pytest.mark.parametrize("is_clipped", [True, False])
@@ -159,26 +152,21 @@ def test_first_and_last_step_of_dpmpp_2m_are_those_of_ddim() -> None:
 def test_ancestral_step_is_that_of_the_reference(row: int, is_clipped: bool) -> None:
     given = load_case("diffusion", "p_mean_variance")
     index = int(given["t_index"][row])
-    step = steps_at("squared_cosine", space_timesteps(1000, "100"))[::-1][index]
+    step = steps_at("squared_cosine", space_timesteps(1000, 100))[::-1][index]
     assert step.t == int(given["t_given_to_model"][row])
-    estimates: list[Tensor] = []
-    run = SamplingRun(
-        noise=given["x"][row : row + 1],
-        steps=[step],
-        constrain=clip if is_clipped else unconstrained,
-        on_step=lambda _, x_start: estimates.append(x_start),
-    )
+    run = SamplingRun(noise=given["x"][row : row + 1], steps=[step], constrain=clip if is_clipped else unconstrained)
 
     def model(*_: object) -> Prediction:
         eps, variance_mix = given["model_output"][row : row + 1].chunk(2, 1)
         return Prediction(eps, variance_mix)
 
-    mean = sample_ddpm(model, run, lambda: torch.zeros(1, 3, 8, 8))
-    above = sample_ddpm(model, run, lambda: torch.ones(1, 3, 8, 8))
+    ((_, estimate),) = sample_ddpm(model, run, lambda: torch.zeros(1, 3, 8, 8))
+    mean = last_sample(sample_ddpm(model, run, lambda: torch.zeros(1, 3, 8, 8)))
+    above = last_sample(sample_ddpm(model, run, lambda: torch.ones(1, 3, 8, 8)))
     expected = {name: given[f"clip{int(is_clipped)}.{name}"][row] for name in ("mean", "variance", "pred_xstart")}
 
     rounding = 2.0**-22 * float(run.noise.abs().max()) / math.sqrt(step.alpha_bar)  # of both terms of x_start
-    assert float((estimates[0][0] - expected["pred_xstart"]).abs().max()) <= rounding
+    assert float((estimate[0] - expected["pred_xstart"]).abs().max()) <= rounding
     assert float((mean[0] - expected["mean"]).abs().max()) <= 2e-6 * float(expected["mean"].abs().max())
     if index > 0:  # the reference has a variance for the last step too, and no use for it
         std = expected["variance"].sqrt()
@@ -198,42 +186,37 @@ def test_picture_does_not_depend_on_its_batch_mates(sampler: Sampler) -> None:
             return torch.stack([torch.randn(3, 4, 4, generator=generator) for generator in generators])
 
         steps = steps_at("squared_cosine", space_timesteps(1000, 8))
-        return sampler(model, SamplingRun(noise=draw_noise(), steps=steps), draw_noise)
+        return last_sample(sampler(model, SamplingRun(noise=draw_noise(), steps=steps), draw_noise))
 
     assert torch.equal(sample(7)[0], sample(5, 6, 7, 8)[2])
 
 
 @every_sampler
 def test_sampler_reports_every_step_and_ends_at_the_last_estimate(sampler: Sampler) -> None:
-    reports: list[tuple[int, Tensor]] = []
-    run = SamplingRun(
-        noise=gaussian(1, 3, 4, 4),
-        steps=steps_at("squared_cosine", space_timesteps(1000, 5)),
-        on_step=lambda done, x_start: reports.append((done, x_start)),
-    )
-    found = sampler(for_gaussian_data(0.0, 0.5, "squared_cosine"), run, noises_like(run.noise))
+    run = SamplingRun(noise=gaussian(1, 3, 4, 4), steps=steps_at("squared_cosine", space_timesteps(1000, 5)))
+
+    def sample() -> Trajectory:
+        return sampler(for_gaussian_data(0.0, 0.5, "squared_cosine"), run, noises_like(run.noise))
+
+    reports = list(sample())
     assert [done for done, _ in reports] == [1, 2, 3, 4, 5]
-    assert torch.equal(reports[-1][1], found)
+    assert torch.equal(reports[-1][1], last_sample(sample()))
 
 
 @every_sampler
-def test_raising_from_on_step_stops_before_the_next_step(sampler: Sampler) -> None:
-    class CancelledByCaller(Exception): ...
-
+def test_a_sampler_takes_no_step_before_it_is_asked_for(sampler: Sampler) -> None:
     called_at: list[float] = []
 
     def model(x_t: Tensor, t: float) -> Prediction:
         called_at.append(t)
         return Prediction(x_t, x_t)
 
-    def cancel_after_two(done: int, _: Tensor) -> None:
-        if done == 2:
-            raise CancelledByCaller
-
-    steps = steps_at("linear", space_timesteps(1000, 10))
-    run = SamplingRun(noise=gaussian(1, 3, 4, 4), steps=steps, on_step=cancel_after_two)
-    with pytest.raises(CancelledByCaller):
-        sampler(model, run, noises_like(run.noise))
+    run = SamplingRun(noise=gaussian(1, 3, 4, 4), steps=steps_at("linear", space_timesteps(1000, 10)))
+    trajectory = sampler(model, run, noises_like(run.noise))
+    assert called_at == []
+    next(trajectory)
+    next(trajectory)
+    trajectory.close()
     assert called_at == [999, 888]
 
 
@@ -244,7 +227,7 @@ def test_picture_stays_in_range_whatever_the_network_says(sampler: Sampler) -> N
 
     steps = steps_at("squared_cosine", space_timesteps(1000, 10))
     run = SamplingRun(noise=gaussian(2, 3, 8, 8), steps=steps)
-    found = sampler(model, run, noises_like(run.noise))
+    found = last_sample(sampler(model, run, noises_like(run.noise)))
     assert bool(found.isfinite().all())
     assert float(found.abs().max()) <= 1
 
@@ -256,7 +239,7 @@ def test_inpainting_keeps_the_known_pixels(sampler: Sampler) -> None:
     mask[:, :, :4] = 1
     steps = steps_at("squared_cosine", space_timesteps(1000, 6))
     run = SamplingRun(noise=gaussian(2, 3, 8, 8), steps=steps, constrain=keeping_known(known, mask))
-    found = sampler(lambda x_t, t: Prediction(torch.sin(x_t + t), x_t), run, noises_like(run.noise))
+    found = last_sample(sampler(lambda x_t, t: Prediction(torch.sin(x_t + t), x_t), run, noises_like(run.noise)))
     assert torch.equal(found[:, :, :4], known[:, :, :4])
     assert not torch.isclose(found[:, :, 4:], known[:, :, 4:]).all()
 
@@ -267,7 +250,7 @@ def test_unknown_pixels_are_only_constrained() -> None:
     assert constrain(torch.full((1, 1, 1, 2), 3.0)).flatten().tolist() == [0.25, 1.0]
 
 
-@pytest.mark.parametrize(("name", "draws"), [("ddpm", 6), ("ddim_eta", 6), ("ddim", 0), ("dpmpp_2m", 0)])
+@pytest.mark.parametrize(("name", "draws"), [("ddpm", 6), ("ddim", 0), ("dpmpp_2m", 0)])
 def test_stochastic_samplers_draw_noise_once_per_step_but_the_last(name: str, draws: int) -> None:
     drawn: list[Tensor] = []
 
@@ -276,30 +259,8 @@ def test_stochastic_samplers_draw_noise_once_per_step_but_the_last(name: str, dr
         return drawn[-1]
 
     run = SamplingRun(noise=gaussian(1, 3, 4, 4), steps=steps_at("squared_cosine", space_timesteps(1000, 7)))
-    SAMPLERS[name](for_gaussian_data(0.0, 0.5, "squared_cosine"), run, draw_noise)
+    last_sample(SAMPLERS[name](for_gaussian_data(0.0, 0.5, "squared_cosine"), run, draw_noise))
     assert len(drawn) == draws
-
-
-def test_sampling_keeps_no_graph_of_a_trainable_network() -> None:
-    weight = torch.ones(1, requires_grad=True)
-    steps = steps_at("linear", space_timesteps(1000, 3))
-    found = sample_ddim(
-        lambda x_t, _: Prediction(weight * x_t, x_t), SamplingRun(noise=gaussian(1, 3, 4, 4), steps=steps)
-    )
-    assert not found.requires_grad
-
-
-@pytest.mark.parametrize("eta", [-0.1, 1.5, math.nan])
-def test_ddim_refuses_an_impossible_eta(eta: float) -> None:
-    run = SamplingRun(noise=gaussian(1, 3, 4, 4), steps=steps_at("linear", [500]))
-    with pytest.raises(ValueError, match="must be 0 to 1"):
-        sample_ddim(knowing(run.noise, "linear"), run, eta, noises_like(run.noise))
-
-
-def test_ddim_with_noise_needs_a_source_of_it() -> None:
-    run = SamplingRun(noise=gaussian(1, 3, 4, 4), steps=steps_at("linear", [500]))
-    with pytest.raises(ValueError, match="needs draw_noise"):
-        sample_ddim(knowing(run.noise, "linear"), run, 0.5)
 
 
 def test_run_without_steps_is_refused() -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from backend_gpu.engine.glide import open_engine
 from backend_gpu.errors import CheckpointError
@@ -13,7 +14,7 @@ from backend_gpu.glide.config import TextConfig, UNetConfig
 from backend_gpu.glide.pipeline import Picture, Sampling
 from backend_gpu.glide.unet import UNet
 from backend_gpu.mini.model import open_mini, trained_concepts
-from backend_gpu.mini.training.train import BASE_PLAN, Training, export
+from backend_gpu.training.train import BASE_PLAN, Training, export
 
 WORDS = ["a", "red", "apple", "dog"]
 TEXT = TextConfig(vocab_size=len(WORDS) + 2, context=4, width=32, layers=1, heads=1)
@@ -27,6 +28,7 @@ BASE = UNetConfig(
     patch_size=8,
     prediction="x_start",
 )
+RECORDED = Path(__file__).parents[2] / "data" / "mini_forward.safetensors"
 UPSAMPLER = replace(BASE, image_size=256, in_channels=6, patch_size=16, text=None, noise_schedule="linear")
 
 
@@ -65,12 +67,33 @@ def test_the_opened_networks_have_the_exported_weights_in_half_precision(
             assert torch.equal(tensor, training.average.state_dict()[name].half().float()), name
 
 
+def wave(*shape: int) -> torch.Tensor:
+    """An input for a network, the same on every machine."""
+    values = torch.arange(torch.Size(shape).numel(), dtype=torch.float64).mul(0.7).sin()
+    return values.float().reshape(shape)
+
+
+def test_the_embedded_networks_compute_what_was_recorded_of_them() -> None:
+    pipeline = open_mini()
+    tokens, masks = zip(*map(pipeline.tokenizer.encode, ("a red apple on a blue background", "")), strict=True)
+    with torch.inference_mode():
+        text = pipeline.base.encode_text(torch.tensor(tokens), torch.tensor(masks))
+        computed = {
+            "base": pipeline.base(wave(2, 3, 64, 64), torch.tensor([12.5, 700.0]), text)[..., ::9, ::9],
+            "upsampler": pipeline.upsampler(wave(1, 6, 256, 256), torch.tensor([300.0]))[..., ::17, ::17],
+        }
+    recorded = load_file(RECORDED)
+    assert computed.keys() == recorded.keys()
+    for name, expected in recorded.items():
+        assert (computed[name] - expected).norm() <= 5e-6 * expected.norm(), name  # rounding
+
+
 def test_the_opened_model_draws_what_its_words_say(weights: Path) -> None:
     pipeline = open_mini(weights)
     pictures = [Picture(prompt=prompt, seed=1, guidance_scale=9) for prompt in ("a red apple", "a dog", "a dog")]
     sampling = Sampling(steps=2, upsample_steps=2)
-    assert pipeline.generate(pictures[:1], sampling).shape == (1, 256, 256, 3)
-    red_apple, dog, same_dog = pipeline.generate(pictures, replace(sampling, upscale=False)).astype(int)
+    assert pipeline.draw(pictures[:1], sampling).shape == (1, 256, 256, 3)
+    red_apple, dog, same_dog = pipeline.draw(pictures, replace(sampling, upscale=False)).astype(int)
     assert np.abs(red_apple - dog).max() > 1
     assert np.abs(same_dog - dog).max() <= 1  # rounding
     assert pipeline.tokenizer.context == TEXT.context

@@ -7,9 +7,9 @@ import pytest
 
 from backend_gpu.errors import ConceptTableError
 from backend_gpu.glide.tokenizer import WordTokenizer
-from backend_gpu.mini.training.scenes import PAIR_POSITIONS, PLACES, Mix, Scene, glyph_image, mean_colour, random_scene
-from backend_gpu.mini.training.train import TEXT_CONTEXT
 from backend_gpu.mini.vocabulary import GRAMMAR, Concept, load_vocabulary
+from backend_gpu.training.scenes import PAIR_POSITIONS, PLACES, Mix, Scene, glyph_image, mean_colour, random_scene
+from backend_gpu.training.train import TEXT_CONTEXT
 from frontend_streamlit.drawable import drawable
 from frontend_streamlit.translation.offline import OfflineTranslator
 

@@ -11,9 +11,9 @@ import pytest
 from backend_gpu.engine import Drawing, Settings
 from backend_gpu.engine.glide import LocalEngine, open_engine
 from backend_gpu.errors import InvalidRequest
-from backend_gpu.mini.training.scenes import Mix, random_scene
 from backend_gpu.mini.vocabulary import load_vocabulary
 from backend_gpu.mini.words import FUNCTION_WORDS, WORD_PATTERN, PromptWords, words_of
+from backend_gpu.training.scenes import Mix, random_scene
 
 TABLE = json.loads((Path(__file__).parents[2] / "data" / "prompt_words.json").read_text(encoding="utf-8"))
 WORDS = PromptWords(TABLE["vocabulary"], load_vocabulary())

@@ -7,13 +7,14 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
+from backend_gpu.glide.config import Pixels
 from backend_gpu.glide.pipeline import Picture, Pipeline, Sampling
-from backend_gpu.mini.training import study
-from backend_gpu.mini.training.classifier import CropClassifier
-from backend_gpu.mini.training.evaluate import Judge, choose_trials
-from backend_gpu.mini.training.scenes import Image8, render
-from backend_gpu.mini.training.study import Setting
 from backend_gpu.mini.vocabulary import load_vocabulary
+from backend_gpu.training import study
+from backend_gpu.training.classifier import CropClassifier
+from backend_gpu.training.evaluate import Judge, choose_trials
+from backend_gpu.training.scenes import render
+from backend_gpu.training.study import Setting
 
 VOCABULARY = replace(load_vocabulary(), concepts=load_vocabulary().concepts[:6])
 DEFAULT = Setting(sampler="dpmpp_2m", steps=8, guidance_scale=2.0)
@@ -26,7 +27,7 @@ class Blind(CropClassifier):
     def __init__(self) -> None:
         pass
 
-    def best_names(self, crops: Sequence[Image8]) -> list[list[str]]:
+    def best_names(self, crops: Sequence[Pixels]) -> list[list[str]]:
         return [[VOCABULARY.concepts[0].english]] * len(crops)
 
 
@@ -40,7 +41,7 @@ class Painter:
             for trial in choose_trials(VOCABULARY, form, PER_FORM)
         }
 
-    def generate(self, pictures: Sequence[Picture], sampling: Sampling) -> Image8:
+    def draw(self, pictures: Sequence[Picture], sampling: Sampling) -> Pixels:
         error = max(0, 10 - sampling.steps) + 20 * (pictures[0].guidance_scale < 2)
         true = [render(self.scene_of[picture.prompt], VOCABULARY, 64, random.Random(3)) for picture in pictures]
         return (np.stack(true).astype(int) + error).clip(0, 255).astype(np.uint8)
@@ -89,11 +90,11 @@ def test_the_sheet_has_a_row_for_each_setting(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(study, "GUIDANCE", (1.0,))
     asked: list[Sampling] = []
 
-    def generate(pictures: Sequence[Picture], sampling: Sampling) -> Any:
+    def draw(pictures: Sequence[Picture], sampling: Sampling) -> Any:
         asked.append(sampling)
         return np.full((len(pictures), 256, 256, 3), len(asked), np.uint8)
 
-    sheet = np.asarray(study.draw_sheet(cast(Pipeline, SimpleNamespace(generate=generate)), DEFAULT, 4))
+    sheet = np.asarray(study.draw_sheet(cast(Pipeline, SimpleNamespace(draw=draw)), DEFAULT, 4))
     assert [(each.sampler, each.steps) for each in asked] == [
         *(("dpmpp_2m", 4), ("ddim", 4), ("ddpm", 4)),
         ("dpmpp_2m", 8),

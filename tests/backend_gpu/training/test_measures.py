@@ -4,7 +4,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from backend_gpu.mini.training.measures import (
+from backend_gpu.glide.config import Pixels
+from backend_gpu.mini.vocabulary import load_vocabulary
+from backend_gpu.training.measures import (
     background_colour,
     frame,
     ground_frames,
@@ -14,15 +16,14 @@ from backend_gpu.mini.training.measures import (
     style_of,
     tint_of,
 )
-from backend_gpu.mini.training.scenes import Image8, Mix, Scene, draw_place, draw_plain, random_scene, render
-from backend_gpu.mini.vocabulary import load_vocabulary
+from backend_gpu.training.scenes import Mix, Scene, draw_place, draw_plain, random_scene, render
 
 VOCABULARY = load_vocabulary()
 COUNTS = {number: word for word, number in VOCABULARY.counts.items()}
 APPLE = next(concept for concept in VOCABULARY.concepts if concept.english == "apple")
 
 
-def drawn(scene: Scene, seed: int) -> Image8:
+def drawn(scene: Scene, seed: int) -> Pixels:
     return render(scene, VOCABULARY, 64, random.Random(seed))
 
 

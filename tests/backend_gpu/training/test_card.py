@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from backend_gpu.mini.training.card import CARD, NAMES, experimental, write_card
-from backend_gpu.mini.training.evaluate import GATES
+from backend_gpu.training.card import CARD, NAMES, experimental, write_card
+from backend_gpu.training.evaluate import GATES
 
 SECTIONS = ("weights", "evaluation", "concepts")
 
@@ -35,7 +35,7 @@ def report(held_out: bool = True) -> dict[str, Any]:
     }
     background = passing | {"figures": {"mean_abs_rgb_error": 4.26}, "by_value": {"red": {"right": 0.955, "n": 600}}}
     return {
-        "command": "python -m backend_gpu.mini.training evaluate --per-form 200",
+        "command": "python -m backend_gpu.training evaluate --per-form 200",
         "seed": 7,
         "weights": {"steps": 12345, "pictures_seen": 790080, "minutes": 108, "held_out": held_out},
         "classifier": {"top_1": 0.987, "top_5": 1.0, "n": 2000},
@@ -80,7 +80,7 @@ def test_figures_go_between_the_markers_and_all_other_text_stays(card: Path) -> 
     assert without_sections(after) == without_sections(before)
     assert "12,345 steps, 790,080 pictures, 108 min." in section_of(after, "weights")
     assert "| one object, recognised | 96% | 90% | passes | 600 | 150 | top 5 99% |" in section_of(after, "evaluation")
-    assert "`python -m backend_gpu.mini.training evaluate --per-form 200`, seed 7" in section_of(after, "evaluation")
+    assert "`python -m backend_gpu.training evaluate --per-form 200`, seed 7" in section_of(after, "evaluation")
     assert "names 99% of 2,000 clean crops right (top-5 100%)" in section_of(after, "evaluation")
 
 

@@ -9,12 +9,12 @@ import numpy as np
 from PIL import Image, ImageDraw
 from tqdm import tqdm
 
-from backend_gpu.glide.config import SamplerName
+from backend_gpu.glide.config import Pixels, SamplerName
 from backend_gpu.glide.pipeline import Picture, Pipeline, Sampling
-from backend_gpu.mini.training.classifier import PICTURE_SIDE
-from backend_gpu.mini.training.evaluate import BATCH_SIZE, Form, Judge, Trial, choose_trials
-from backend_gpu.mini.training.grid import found_font
-from backend_gpu.mini.training.scenes import Float, Image8, render
+from backend_gpu.training.classifier import PICTURE_SIDE
+from backend_gpu.training.evaluate import BATCH_SIZE, Form, Judge, Trial, choose_trials
+from backend_gpu.training.grid import found_font
+from backend_gpu.training.scenes import Float, render
 
 FORMS: tuple[Form, ...] = ("one", "background", "scene", "tint", "count", "pair")
 SAMPLERS: tuple[SamplerName, ...] = ("dpmpp_2m", "ddim", "ddpm")
@@ -101,26 +101,26 @@ def study(pipeline: Pipeline, judge: Judge, default: Setting, per_form: int) -> 
     return results
 
 
-def paint(pipeline: Pipeline, trials: Sequence[Trial], sampling: Sampling, guidance_scale: float) -> Image8:
+def paint(pipeline: Pipeline, trials: Sequence[Trial], sampling: Sampling, guidance_scale: float) -> Pixels:
     """Pictures (N, 64, 64, 3) of the trials."""
     asked = [Picture(prompt=trial.scene.caption(), seed=trial.seed, guidance_scale=guidance_scale) for trial in trials]
     batches = (asked[start : start + BATCH_SIZE] for start in range(0, len(asked), BATCH_SIZE))
-    return np.concatenate([pipeline.generate(batch, sampling) for batch in batches])
+    return np.concatenate([pipeline.draw(batch, sampling) for batch in batches])
 
 
-def true_pictures(trial: Trial, judge: Judge) -> Image8:
+def true_pictures(trial: Trial, judge: Judge) -> Pixels:
     """Some renders of the trial's scene, (RENDERS, 64, 64, 3): sizes, places and shades differ a little."""
     return np.stack(
         [render(trial.scene, judge.vocabulary, PICTURE_SIDE, random.Random(seed)) for seed in range(RENDERS)]
     )
 
 
-def distances(pictures: Image8, others: Image8) -> Float:
+def distances(pictures: Pixels, others: Pixels) -> Float:
     """Root mean square of the differences of pixels, one for each pair of pictures."""
     return np.asarray(np.sqrt(np.square(pictures.astype(np.float32) - others).mean((-1, -2, -3))))
 
 
-def shares_right(judge: Judge, trials: Sequence[Trial], pictures: Image8) -> dict[Form, float]:
+def shares_right(judge: Judge, trials: Sequence[Trial], pictures: Pixels) -> dict[Form, float]:
     """The share of each form's pictures in which what was asked for is right."""
     outcomes: dict[Form, list[bool]] = {form: [] for form in FORMS}
     for trial, picture in zip(trials, pictures, strict=True):
@@ -156,7 +156,7 @@ def draw_sheet(pipeline: Pipeline, default: Setting, upsample_steps: int) -> Ima
         sampling = replace(setting.sampling, upscale=True, upsample_steps=upsample_steps)
         label = str(setting).replace(", ", "\n")
         draw.text((4, row * SHEET_SIDE + SHEET_SIDE // 4), label, fill="black", font=font)
-        for column, picture in enumerate(pipeline.generate(asked, sampling)):
+        for column, picture in enumerate(pipeline.draw(asked, sampling)):
             small = Image.fromarray(picture).resize((SHEET_SIDE, SHEET_SIDE), Image.Resampling.LANCZOS)
             sheet.paste(small, (LABEL_WIDTH + column * SHEET_SIDE, row * SHEET_SIDE))
     return sheet

@@ -13,21 +13,22 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from backend_gpu.errors import CheckpointError
 from backend_gpu.glide.checkpoint import load_unet, read_metadata, write_weights
 from backend_gpu.glide.config import TextConfig, UNetConfig
 from backend_gpu.glide.guidance import with_guidance
-from backend_gpu.glide.pipeline import as_eps
-from backend_gpu.glide.samplers import Prediction, SamplingRun, sample_ddim
-from backend_gpu.glide.schedule import alpha_bar_at, alpha_bars, steps_at
+from backend_gpu.glide.pipeline import denoiser, read_prompts, to_signed
+from backend_gpu.glide.samplers import SamplingRun, last_sample, sample_ddim
+from backend_gpu.glide.schedule import alpha_bars, steps_at
 from backend_gpu.glide.tokenizer import FIRST_WORD_ID, WordTokenizer
 from backend_gpu.glide.unet import UNet
-from backend_gpu.mini.training.muon import Muon
-from backend_gpu.mini.training.progress import Progress
-from backend_gpu.mini.training.scenes import Image8, Mix, Scene, is_held_out, random_scene, render
 from backend_gpu.mini.vocabulary import Vocabulary
 from backend_gpu.streams import tell
+from backend_gpu.training.muon import Muon
+from backend_gpu.training.progress import Progress
+from backend_gpu.training.scenes import Mix, Scene, is_held_out, random_scene, render
 
 TEXT_CONTEXT = 24  # tokens: the longest caption of the grammar with the embedded table's concepts has 23
 CAPTION_DROPOUT = 0.12  # share of empty captions, for classifier-free guidance
@@ -138,7 +139,7 @@ class Batches:
             ids, mask = self.tokenizer.encode("" if self.rng.random() < CAPTION_DROPOUT else scene.caption())
             tokens.append(ids)
             masks.append(mask)
-        return to_signed(np.stack(pictures)), torch.tensor(tokens), torch.tensor(masks)
+        return to_signed(np.stack(pictures)).contiguous(), torch.tensor(tokens), torch.tensor(masks)
 
     def crops(self) -> tuple[Tensor, Tensor]:
         """Crops (N, 3, side, side) of 256x256 pictures and their low_res (N, 3, side/4, side/4), both about [-1, 1].
@@ -148,7 +149,7 @@ class Batches:
         """
         side, mix = self.plan.side, mix_at(1.0)
         scenes = [self._scene(self.vocabulary, mix) for _ in range(0, self.plan.batch_size, CROPS_PER_PICTURE)]
-        whole = to_signed(np.stack([render(scene, self.vocabulary, 256, self.rng) for scene in scenes]))
+        whole = to_signed(np.stack([render(scene, self.vocabulary, 256, self.rng) for scene in scenes])).contiguous()
         whole_low_res = F.avg_pool2d(whole, 4)
         if self.base and self.rng.random() < REPAINTED:
             whole_low_res = self._repainted(self.base, whole_low_res, scenes)
@@ -173,18 +174,13 @@ class Batches:
         schedule = base.config.noise_schedule
         steps = steps_at(schedule, (first * (step + 1) / number for step in range(number)))
         captions = [scene.caption() for scene in scenes] + [""] * len(scenes)
-        tokens, masks = zip(*map(self.tokenizer.encode, captions), strict=True)
-
-        def predict(x_t: Tensor, t: float) -> Prediction:
-            output, variance_mix = base(x_t, torch.full((len(x_t),), t, device=device), text).float().chunk(2, dim=1)
-            return Prediction(as_eps(output, x_t, alpha_bar_at(alpha_bars(schedule), t), base.config), variance_mix)
-
         with torch.autocast(device.type, torch.bfloat16), torch.inference_mode():
-            text = base.encode_text(torch.tensor(tokens, device=device), torch.tensor(masks, device=device))
+            text = read_prompts(base, self.tokenizer, captions)
             alpha_bar = steps[0].alpha_bar
             x_t = math.sqrt(alpha_bar) * pictures + math.sqrt(1 - alpha_bar) * self._noise(pictures.shape)
-            model = with_guidance(predict, torch.full((len(pictures),), REPAINTED_GUIDANCE))
-            return sample_ddim(model, SamplingRun(noise=x_t.to(device), steps=steps)).to(pictures.device)
+            model = with_guidance(denoiser(base, text), torch.full((len(pictures),), REPAINTED_GUIDANCE))
+            run = SamplingRun(noise=x_t.to(device), steps=steps)
+            return last_sample(sample_ddim(model, run)).to(pictures.device)
 
     def _noise(self, shape: tuple[int, ...]) -> Tensor:
         return torch.from_numpy(np.random.default_rng(self.rng.getrandbits(32)).standard_normal(shape, np.float32))
@@ -194,11 +190,6 @@ class Batches:
         while is_held_out(scene := random_scene(vocabulary, mix, self.rng)):
             pass
         return scene
-
-
-def to_signed(pictures: Image8) -> Tensor:
-    """uint8 (N, H, W, 3) as float32 (N, 3, H, W) in [-1, 1]."""
-    return torch.from_numpy(pictures).permute(0, 3, 1, 2).float().contiguous().div_(127.5).sub_(1)
 
 
 def x_start_loss(output: Tensor, x_start: Tensor, alpha_bar: Tensor) -> Tensor:
@@ -294,7 +285,8 @@ class Training:
             optimizer.step()
         self.steps += 1
         decay = min(EMA_DECAY, self.steps / (self.steps + 10))
-        torch._foreach_lerp_(list(self.average.parameters()), list(self.network.parameters()), 1 - decay)
+        follow = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]  # torch has no types for it
+        follow(list(self.average.parameters()), list(self.network.parameters()), None)
 
     def save(self) -> None:
         """Write the checkpoint, whole or not at all."""

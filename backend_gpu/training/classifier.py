@@ -13,10 +13,12 @@ from PIL import Image, ImageFilter
 from torch import Tensor, nn
 from tqdm import trange
 
-from backend_gpu.mini.training.scenes import (
+from backend_gpu.glide.config import Pixels
+from backend_gpu.glide.pipeline import to_signed
+from backend_gpu.mini.vocabulary import Vocabulary
+from backend_gpu.training.scenes import (
     PART_SIZE,
     SINGLE_SIZE,
-    Image8,
     Mix,
     Scene,
     draw_place,
@@ -24,7 +26,6 @@ from backend_gpu.mini.training.scenes import (
     random_scene,
     render,
 )
-from backend_gpu.mini.vocabulary import Vocabulary
 
 NOTHING = ""  # the name of a crop without an object
 CROP_SIDE = 32  # pixels
@@ -57,13 +58,12 @@ class CropClassifier(nn.Module):
 
     def forward(self, crops: Tensor) -> Tensor:
         """Logits (N, concepts + 1) of crops (N, 3, 32, 32) in [-1, 1]."""
-        logits: Tensor = self.layers(crops)
-        return logits
+        return self.layers(crops)
 
     @torch.inference_mode()
-    def best_names(self, crops: Sequence[Image8]) -> list[list[str]]:
+    def best_names(self, crops: Sequence[Pixels]) -> list[list[str]]:
         """The five likeliest names of each crop, the likeliest first."""
-        best = self(to_signed(crops)).topk(min(5, len(self.names))).indices.tolist()
+        best = self(to_signed(np.stack(crops))).topk(min(5, len(self.names))).indices.tolist()
         return [[self.names[index] for index in row] for row in best]
 
 
@@ -72,12 +72,7 @@ def conv_block(in_channels: int, out_channels: int) -> nn.Sequential:
     return nn.Sequential(conv, nn.BatchNorm2d(out_channels), nn.ReLU(), nn.MaxPool2d(2))
 
 
-def to_signed(crops: Sequence[Image8]) -> Tensor:
-    """uint8 crops (32, 32, 3) as float32 (N, 3, 32, 32) in [-1, 1]."""
-    return torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2).float() / 127.5 - 1
-
-
-def object_crops(picture: Image8, scene: Scene) -> list[Image8]:
+def object_crops(picture: Pixels, scene: Scene) -> list[Pixels]:
     """A crop (32, 32, 3) around each place where the scene has an object."""
     size = SINGLE_SIZE if len(scene.objects) == 1 else PART_SIZE
     image = Image.fromarray(picture)
@@ -93,9 +88,9 @@ def crop(image: Image.Image, x: float, y: float, size: float) -> Image.Image:
     return image.resize((CROP_SIDE, CROP_SIDE), Image.Resampling.BILINEAR, (left, top, right, bottom))
 
 
-def clean_crops(vocabulary: Vocabulary, number: int, rng: random.Random) -> tuple[list[Image8], list[str]]:
+def clean_crops(vocabulary: Vocabulary, number: int, rng: random.Random) -> tuple[list[Pixels], list[str]]:
     """Crops of renders without a style, as the evaluation cuts them, and their names."""
-    crops: list[Image8] = []
+    crops: list[Pixels] = []
     names: list[str] = []
     while len(crops) < number:
         scene = random_scene(vocabulary, MIX, rng)
@@ -107,7 +102,7 @@ def clean_crops(vocabulary: Vocabulary, number: int, rng: random.Random) -> tupl
 
 def training_crops(vocabulary: Vocabulary, number: int, rng: random.Random) -> tuple[Tensor, list[str]]:
     """Crops (N, 3, 32, 32) in [-1, 1] of renders in all styles, slightly shifted, blurred and noised; their names."""
-    crops: list[Image8] = []
+    crops: list[Pixels] = []
     names: list[str] = []
     while len(crops) < number:
         if rng.random() < NOTHING_SHARE:
@@ -127,7 +122,7 @@ def training_crops(vocabulary: Vocabulary, number: int, rng: random.Random) -> t
             names.append(concept.english)
     noise = np.random.default_rng(rng.getrandbits(32)).standard_normal((number, 3, CROP_SIDE, CROP_SIDE), np.float32)
     noise *= np.random.default_rng(rng.getrandbits(32)).random((number, 1, 1, 1), np.float32) * 0.12
-    return to_signed(crops[:number]) + torch.from_numpy(noise), names[:number]
+    return to_signed(np.stack(crops[:number])) + torch.from_numpy(noise), names[:number]
 
 
 def empty_picture(vocabulary: Vocabulary, rng: random.Random) -> Image.Image:

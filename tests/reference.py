@@ -1,4 +1,4 @@
-"""How far our GLIDE is from the reference's stored numbers: `python -m tests.benchmarks.parity` prints the table."""
+"""How far our GLIDE is from the reference's stored numbers: `python -m tests.reference` prints the table."""
 
 import json
 from collections.abc import Iterator
@@ -22,6 +22,7 @@ from backend_gpu.glide.samplers import (
     SamplingRun,
     clip,
     keeping_known,
+    last_sample,
     sample_ddim,
     sample_ddpm,
 )
@@ -30,7 +31,7 @@ from backend_gpu.glide.unet import TextContext, UNet, timestep_embedding
 
 Kind = Literal["base", "inpaint", "super_res", "super_res_inpaint"]
 
-DATA = Path(__file__).parents[1] / "data" / "glide_reference"
+DATA = Path(__file__).parent / "data" / "glide_reference"
 KINDS: tuple[Kind, ...] = ("base", "inpaint", "super_res", "super_res_inpaint")
 FORWARD_CASES: tuple[tuple[Kind, str], ...] = (
     ("base", "a"),
@@ -47,7 +48,7 @@ REFERENCE_SCHEDULES: tuple[tuple[str, NoiseSchedule], ...] = (
     ("linear", "linear"),
 )
 EMBEDDING_WIDTHS = (32, 192)
-RESPACINGS = ("10", "20", "27", "100", "500", "ddim50", "fast27")
+RESPACINGS: tuple[int | Literal["fast27"], ...] = (10, 20, 27, 100, 500, "fast27")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,19 +98,16 @@ class ReferenceRun:
     """How the reference made a trajectory."""
 
     kind: Kind
-    spacing: str
     sampler: Literal["ddpm", "ddim"]
     guidance_scale: float | None = None
-    eta: float = 0.0
 
 
 RUNS: dict[str, ReferenceRun] = {
-    "base_ancestral_cfg3": ReferenceRun(kind="base", spacing="10", sampler="ddpm", guidance_scale=3.0),
-    "base_ddim_cfg3": ReferenceRun(kind="base", spacing="ddim10", sampler="ddim", guidance_scale=3.0),
-    "base_ddim_eta05_cfg3": ReferenceRun(kind="base", spacing="8", sampler="ddim", guidance_scale=3.0, eta=0.5),
-    "base_ancestral_cfg3_batch2": ReferenceRun(kind="base", spacing="8", sampler="ddpm", guidance_scale=3.0),
-    "super_res_ddim_fast27": ReferenceRun(kind="super_res", spacing="fast27", sampler="ddim"),
-    "inpaint_ancestral_cfg5": ReferenceRun(kind="inpaint", spacing="8", sampler="ddpm", guidance_scale=5.0),
+    "base_ancestral_cfg3": ReferenceRun(kind="base", sampler="ddpm", guidance_scale=3.0),
+    "base_ddim_cfg3": ReferenceRun(kind="base", sampler="ddim", guidance_scale=3.0),
+    "base_ancestral_cfg3_batch2": ReferenceRun(kind="base", sampler="ddpm", guidance_scale=3.0),
+    "super_res_ddim_fast27": ReferenceRun(kind="super_res", sampler="ddim"),
+    "inpaint_ancestral_cfg5": ReferenceRun(kind="inpaint", sampler="ddpm", guidance_scale=5.0),
 }
 
 
@@ -204,15 +202,15 @@ def compare_trajectory(name: str) -> Comparison:
     visited: list[Tensor] = []
     run = SamplingRun(
         noise=given["x_T"],
-        steps=steps_at(unet.config.noise_schedule, space_timesteps(1000, reference.spacing)),
+        steps=steps_at(unet.config.noise_schedule, reference_json()["network_timesteps"][name]),
         constrain=constrain,
     )
     noises = iter(given.get("noise", ()))
     recorded = recording(model, visited)
     if reference.sampler == "ddpm":
-        final = sample_ddpm(recorded, run, lambda: next(noises))
+        final = last_sample(sample_ddpm(recorded, run, lambda: next(noises)))
     else:
-        final = sample_ddim(recorded, run, reference.eta, lambda: next(noises))
+        final = last_sample(sample_ddim(recorded, run))
     states = torch.stack([*visited[1:], final])
     if name == "super_res_ddim_fast27":
         states = states[reference_json()["super_res_ddim_fast27_kept_steps"]]
@@ -253,7 +251,7 @@ def compare_schedule(reference_name: str, name: NoiseSchedule) -> Comparison:
     return Comparison(ours=ours, theirs=torch.stack([given["betas"], given["alphas_cumprod"]]))
 
 
-def compare_respacing(reference_name: str, name: NoiseSchedule, spacing: str) -> Comparison:
+def compare_respacing(reference_name: str, name: NoiseSchedule, spacing: int | Literal["fast27"]) -> Comparison:
     """Betas and posterior variances of the visited steps."""
     given = load_case("diffusion", f"{reference_name}.respaced.{spacing}")
     steps = respaced(name, spacing)
@@ -262,7 +260,7 @@ def compare_respacing(reference_name: str, name: NoiseSchedule, spacing: str) ->
     return Comparison(ours=torch.tensor(ours, dtype=torch.float64), theirs=theirs)
 
 
-def respaced(name: NoiseSchedule, spacing: str) -> list[Step]:
+def respaced(name: NoiseSchedule, spacing: int | Literal["fast27"]) -> list[Step]:
     """The steps of a re-spaced schedule in the reference's order, cleanest first."""
     return steps_at(name, space_timesteps(1000, spacing))[::-1]
 

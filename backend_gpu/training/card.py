@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-CARD = Path(__file__).parents[1] / "CARD.md"
+CARD = Path(__file__).parents[1] / "mini" / "CARD.md"
 NAMES = {
     "one": "one object, recognised",
     "background": "background colour",

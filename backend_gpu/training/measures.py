@@ -8,18 +8,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from backend_gpu.mini.training.scenes import (
+from backend_gpu.glide.config import Pixels
+from backend_gpu.mini.vocabulary import Vocabulary
+from backend_gpu.training.scenes import (
     PIXEL_ART_CELLS,
     SINGLE_SIZE,
     Float,
-    Image8,
     Scene,
     draw_place,
     draw_plain,
     render,
     resized_glyph,
 )
-from backend_gpu.mini.vocabulary import Vocabulary
 
 CORNER = 5  # side of the squares in the corners that show the background, in pixels of 64
 BORDER = 10  # width of the frame that shows the place
@@ -27,7 +27,7 @@ GROUND_RENDERS = 8  # of each ground, for its mean picture
 STYLE_SCALES = np.array([20.0, 0.7, 30.0], np.float32)  # how far the styles lie apart in each of style_features
 
 
-def background_colour(picture: Image8) -> Float:
+def background_colour(picture: Pixels) -> Float:
     """Median RGB of the four corners."""
     near, far = slice(None, CORNER), slice(-CORNER, None)
     corners = [picture[rows, columns].reshape(-1, 3) for rows in (near, far) for columns in (near, far)]
@@ -39,14 +39,14 @@ def nearest(value: Float, candidates: Mapping[str, Float]) -> str:
     return min(candidates, key=lambda name: float(np.abs(value - candidates[name]).mean()))
 
 
-def frame(picture: Image8 | Float) -> Float:
+def frame(picture: Pixels | Float) -> Float:
     """The picture's pixels around the object, (N, 3)."""
     is_frame = np.ones(picture.shape[:2], np.bool_)
     is_frame[BORDER:-BORDER, BORDER:-BORDER] = False
     return np.asarray(picture[is_frame], np.float32)
 
 
-def mean_frame(pictures: list[Image8]) -> Float:
+def mean_frame(pictures: list[Pixels]) -> Float:
     """The frame of the pictures' mean."""
     return frame(np.stack(pictures).mean(0, dtype=np.float32))
 
@@ -62,7 +62,7 @@ def ground_frames(vocabulary: Vocabulary, side: int) -> dict[str, Float]:
     return frames
 
 
-def tint_of(picture: Image8, scene: Scene, vocabulary: Vocabulary) -> str:
+def tint_of(picture: Pixels, scene: Scene, vocabulary: Vocabulary) -> str:
     """The colour whose render of this scene has the nearest mean inside the object; "" for the untouched glyph."""
     side = len(picture)
     inside = object_mask(scene, side)
@@ -74,7 +74,7 @@ def tint_of(picture: Image8, scene: Scene, vocabulary: Vocabulary) -> str:
     return nearest(picture[inside].mean(0, np.float32), candidates)
 
 
-def number_of(picture: Image8, scene: Scene, vocabulary: Vocabulary) -> str:
+def number_of(picture: Pixels, scene: Scene, vocabulary: Vocabulary) -> str:
     """The word for the number of objects, one to four, whose render of this scene has the nearest pixels."""
     candidates = {
         word: np.asarray(
@@ -95,7 +95,7 @@ def object_mask(scene: Scene, side: int) -> NDArray[np.bool_]:
     return np.asarray(canvas) > 160
 
 
-def style_of(picture: Image8, scene: Scene, vocabulary: Vocabulary) -> str:
+def style_of(picture: Pixels, scene: Scene, vocabulary: Vocabulary) -> str:
     """The style ("" for none) whose render of this scene has the nearest features."""
     candidates = {
         style: style_features(render(replace(scene, style=style), vocabulary, len(picture), random.Random(0)))
@@ -104,7 +104,7 @@ def style_of(picture: Image8, scene: Scene, vocabulary: Vocabulary) -> str:
     return nearest(style_features(picture), candidates)
 
 
-def style_features(picture: Image8) -> Float:
+def style_features(picture: Pixels) -> Float:
     """What tells the styles apart: colourfulness, cells of pixel art, darkest pixels (3,)."""
     pixels = picture.astype(np.float32)
     colourfulness = (pixels.max(-1) - pixels.min(-1)).mean()

@@ -13,9 +13,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from backend_gpu import download
+from backend_gpu.download import fetch, verified_sha256
 from backend_gpu.errors import CheckpointError
-from backend_gpu.glide import download
-from backend_gpu.glide.download import fetch, verified_sha256
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB: several chunks
 CHANGED = CONTENT[::-1]

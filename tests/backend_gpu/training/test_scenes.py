@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from backend_gpu.errors import ConceptTableError
-from backend_gpu.mini.training.scenes import (
+from backend_gpu.glide.config import Pixels
+from backend_gpu.mini.vocabulary import Concept, load_vocabulary, with_article
+from backend_gpu.training.scenes import (
     HELD_OUT_ONE_IN,
-    Image8,
     Mix,
     Scene,
     draw_place,
@@ -24,7 +25,6 @@ from backend_gpu.mini.training.scenes import (
     random_scene,
     render,
 )
-from backend_gpu.mini.vocabulary import Concept, load_vocabulary, with_article
 
 VOCABULARY = load_vocabulary()
 COUNTS = {number: word for word, number in VOCABULARY.counts.items()}
@@ -34,11 +34,11 @@ EVEN_MIX = Mix(one=0.25, tinted=0.25, count=0.25, pair=0.25)
 SIDE = 64
 
 
-def picture_of(scene: Scene, seed: int = 0, side: int = SIDE) -> Image8:
+def picture_of(scene: Scene, seed: int = 0, side: int = SIDE) -> Pixels:
     return render(scene, VOCABULARY, side, random.Random(seed))
 
 
-def ground_of(scene: Scene, seed: int = 0) -> Image8:
+def ground_of(scene: Scene, seed: int = 0) -> Pixels:
     """The same picture without its objects: the ground is drawn first, from the same random numbers."""
     rng = random.Random(seed)
     if scene.place:

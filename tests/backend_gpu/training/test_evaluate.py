@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from backend_gpu.mini.training import classifier as classifier_module
-from backend_gpu.mini.training import evaluate as evaluate_module
-from backend_gpu.mini.training.classifier import (
+from backend_gpu.glide.config import Pixels
+from backend_gpu.mini.vocabulary import load_vocabulary
+from backend_gpu.training import classifier as classifier_module
+from backend_gpu.training import evaluate as evaluate_module
+from backend_gpu.training.classifier import (
     CropClassifier,
     Recipe,
     clean_accuracy,
@@ -18,7 +20,7 @@ from backend_gpu.mini.training.classifier import (
     open_classifier,
     train_classifier,
 )
-from backend_gpu.mini.training.evaluate import (
+from backend_gpu.training.evaluate import (
     ENOUGH_HELD_OUT,
     GATES,
     SEED,
@@ -31,9 +33,8 @@ from backend_gpu.mini.training.evaluate import (
     evaluate,
     score,
 )
-from backend_gpu.mini.training.measures import object_mask
-from backend_gpu.mini.training.scenes import Image8, Scene, draw_place, draw_plain, is_held_out, render
-from backend_gpu.mini.vocabulary import load_vocabulary
+from backend_gpu.training.measures import object_mask
+from backend_gpu.training.scenes import Scene, draw_place, draw_plain, is_held_out, render
 
 WHOLE = load_vocabulary()
 NAMES = ("dog", "apple", "frog", "dolphin", "banana", "heart")
@@ -62,17 +63,17 @@ def _fewer_draws() -> Iterator[None]:
         yield
 
 
-def drawn(scene: Scene, seed: int) -> Image8:
+def drawn(scene: Scene, seed: int) -> Pixels:
     return render(scene, VOCABULARY, 64, random.Random(seed))
 
 
-def without_objects(scene: Scene, seed: int) -> Image8:
+def without_objects(scene: Scene, seed: int) -> Pixels:
     if scene.place:
         return draw_place(scene.place, 64, random.Random(seed))
     return draw_plain(scene.background, VOCABULARY, 64, random.Random(seed))
 
 
-def verdicts_on(judge: Judge, trials: Sequence[Trial], paint: Callable[[Scene, int], Image8]) -> list[Verdict]:
+def verdicts_on(judge: Judge, trials: Sequence[Trial], paint: Callable[[Scene, int], Pixels]) -> list[Verdict]:
     """The verdicts on the trials' own form."""
     found = [verdict for trial in trials for verdict in judge.judge(trial, paint(trial.scene, trial.seed))]
     return [verdict for verdict in found if verdict.form == trials[0].form]
@@ -174,7 +175,7 @@ def test_a_kept_classifier_is_opened_only_for_its_own_concepts_and_recipe(
 
 
 def test_a_painter_that_draws_what_is_asked_passes_every_form(classifier: CropClassifier) -> None:
-    def paint(trials: Sequence[Trial]) -> Image8:
+    def paint(trials: Sequence[Trial]) -> Pixels:
         return np.stack([drawn(trial.scene, trial.seed) for trial in trials])
 
     scores = evaluate(VOCABULARY, classifier, paint, PER_FORM)
@@ -188,7 +189,7 @@ def test_a_painter_that_draws_what_is_asked_passes_every_form(classifier: CropCl
 
 
 def test_a_painter_that_leaves_out_all_objects_passes_only_what_the_ground_shows(classifier: CropClassifier) -> None:
-    def paint(trials: Sequence[Trial]) -> Image8:
+    def paint(trials: Sequence[Trial]) -> Pixels:
         return np.stack([without_objects(trial.scene, trial.seed) for trial in trials])
 
     scores = evaluate(VOCABULARY, classifier, paint, PER_FORM)
@@ -207,7 +208,7 @@ def test_every_concept_is_tried_however_few_pictures_are_wanted(classifier: Crop
 def test_a_painter_of_noise_passes_nothing(classifier: CropClassifier) -> None:
     generator = np.random.default_rng(0)
 
-    def paint(trials: Sequence[Trial]) -> Image8:
+    def paint(trials: Sequence[Trial]) -> Pixels:
         return generator.integers(0, 256, (len(trials), 64, 64, 3), np.uint8)
 
     scores = evaluate(VOCABULARY, classifier, paint, PER_FORM)
@@ -256,7 +257,7 @@ def test_a_painter_that_draws_something_else_fails_the_form(
 def test_a_tint_without_its_object_is_wrong(judge: Judge) -> None:
     trials = choose_trials(VOCABULARY, "tint", PER_FORM)
 
-    def blot(scene: Scene, seed: int) -> Image8:
+    def blot(scene: Scene, seed: int) -> Pixels:
         """The whole picture in the colour that the object should have."""
         colour = drawn(scene, seed)[object_mask(scene, 64)].mean(0)
         return np.full((64, 64, 3), colour.round(), np.uint8)

@@ -40,27 +40,27 @@ from backend_gpu.mini.model import (
     open_mini,
     trained_concepts,
 )
-from backend_gpu.mini.training import train
-from backend_gpu.mini.training.card import CARD, experimental, with_section, write_card
-from backend_gpu.mini.training.classifier import CLEAN_CROPS, CropClassifier, Recipe, clean_accuracy, open_classifier
-from backend_gpu.mini.training.evaluate import SEED, Judge, evaluate, model_painter
-from backend_gpu.mini.training.grid import draw_grid
-from backend_gpu.mini.training.scenes import font_choice, glyph_image
-from backend_gpu.mini.training.study import FORMS, Setting, draw_sheet, study, table
 from backend_gpu.mini.vocabulary import CONCEPTS, GRAMMAR, Vocabulary, load_vocabulary
 from backend_gpu.settings import expanded
 from backend_gpu.streams import open_streams, tell
+from backend_gpu.training import train
+from backend_gpu.training.card import CARD, experimental, with_section, write_card
+from backend_gpu.training.classifier import CLEAN_CROPS, CropClassifier, Recipe, clean_accuracy, open_classifier
+from backend_gpu.training.evaluate import SEED, Judge, evaluate, model_painter
+from backend_gpu.training.grid import draw_grid
+from backend_gpu.training.scenes import font_choice, glyph_image
+from backend_gpu.training.study import FORMS, Setting, draw_sheet, study, table
 
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 MAX_MINUTES = 999_999
-STUDY = Path(__file__).parents[3] / "docs" / "samplers.md"
+STUDY = Path(__file__).parents[2] / "docs" / "samplers.md"
 
 
 def main() -> None:
     """Parse the command line and run one step of making a model."""
     open_streams()
     parser = argparse.ArgumentParser(
-        prog="backend_gpu.mini.training", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="backend_gpu.training", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser("train", help="train one network, or go on with it: the base model first")
@@ -255,7 +255,7 @@ def evaluate_weights(options: argparse.Namespace) -> None:
     steps = int(metadata["steps"])
     tried = f"--per-form {options.per_form} --steps {options.steps} --guidance {options.guidance:g}"
     report = {
-        "command": f"python -m backend_gpu.mini.training evaluate {tried} --sampler {options.sampler}",
+        "command": f"python -m backend_gpu.training evaluate {tried} --sampler {options.sampler}",
         "seed": SEED,
         "per_form": options.per_form,
         "steps": options.steps,
@@ -297,7 +297,7 @@ def study_samplers(options: argparse.Namespace) -> None:
     default = Setting(sampler=options.sampler, steps=options.steps, guidance_scale=options.guidance)
     pipeline = open_mini(options.weights)
     results = study(pipeline, Judge(*instruments(options)), default, options.per_form)
-    command = f"python -m backend_gpu.mini.training study --per-form {options.per_form}"
+    command = f"python -m backend_gpu.training study --per-form {options.per_form}"
     body = [f"`{command}`, {len(FORMS) * options.per_form} pictures for each line.", "", *table(results)]
     text = with_section(options.out.read_text(encoding="utf-8"), "table", "study", body)
     options.out.write_text(text, encoding="utf-8")

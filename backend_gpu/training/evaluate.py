@@ -9,9 +9,11 @@ from typing import Literal
 import numpy as np
 from tqdm import tqdm
 
+from backend_gpu.glide.config import Pixels
 from backend_gpu.glide.pipeline import Picture, Pipeline, Sampling
-from backend_gpu.mini.training.classifier import PICTURE_SIDE, CropClassifier, object_crops
-from backend_gpu.mini.training.measures import (
+from backend_gpu.mini.vocabulary import Vocabulary
+from backend_gpu.training.classifier import PICTURE_SIDE, CropClassifier, object_crops
+from backend_gpu.training.measures import (
     background_colour,
     frame,
     ground_frames,
@@ -20,8 +22,7 @@ from backend_gpu.mini.training.measures import (
     style_of,
     tint_of,
 )
-from backend_gpu.mini.training.scenes import Image8, Mix, Scene, is_held_out, random_scene
-from backend_gpu.mini.vocabulary import Vocabulary
+from backend_gpu.training.scenes import Mix, Scene, is_held_out, random_scene
 
 Form = Literal["one", "background", "scene", "style", "tint", "count", "pair"]
 GATES: dict[Form, float] = {  # the share of pictures that must be right before a form is offered
@@ -103,17 +104,17 @@ class Scores:
         return asdict(self)
 
 
-Painter = Callable[[Sequence[Trial]], Image8]  # pictures (N, 64, 64, 3) of the trials
+Painter = Callable[[Sequence[Trial]], Pixels]  # pictures (N, 64, 64, 3) of the trials
 
 
 def model_painter(pipeline: Pipeline, sampling: Sampling, guidance_scale: float) -> Painter:
     """Paint by the model, without its upsampler."""
 
-    def paint(trials: Sequence[Trial]) -> Image8:
+    def paint(trials: Sequence[Trial]) -> Pixels:
         asked = [
             Picture(prompt=trial.scene.caption(), seed=trial.seed, guidance_scale=guidance_scale) for trial in trials
         ]
-        return pipeline.generate(asked, sampling)
+        return pipeline.draw(asked, sampling)
 
     return paint
 
@@ -151,7 +152,7 @@ class Judge:
         self.vocabulary, self.classifier = vocabulary, classifier
         self.frames = ground_frames(vocabulary, PICTURE_SIDE)
 
-    def judge(self, trial: Trial, picture: Image8) -> list[Verdict]:
+    def judge(self, trial: Trial, picture: Pixels) -> list[Verdict]:
         """The verdict on the trial's form; for a single object on a ground also that on the object."""
         scene, form = trial.scene, trial.form
         asked = [concept.english for concept in scene.objects]

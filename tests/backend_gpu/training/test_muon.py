@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from backend_gpu.mini.training.muon import MOMENTUM, WEIGHT_DECAY, Muon, orthogonalized
+from backend_gpu.training.muon import MOMENTUM, WEIGHT_DECAY, Muon, orthogonalized
 
 RATE = 0.1
 

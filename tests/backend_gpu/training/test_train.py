@@ -19,9 +19,9 @@ from backend_gpu.glide.config import TextConfig, UNetConfig
 from backend_gpu.glide.schedule import alpha_bars
 from backend_gpu.glide.tokenizer import FIRST_WORD_ID, WordTokenizer
 from backend_gpu.glide.unet import UNet
-from backend_gpu.mini.training import train
-from backend_gpu.mini.training.scenes import HELD_OUT_ONE_IN
 from backend_gpu.mini.vocabulary import load_vocabulary, with_article
+from backend_gpu.training import train
+from backend_gpu.training.scenes import HELD_OUT_ONE_IN
 
 VOCABULARY = replace(load_vocabulary(), concepts=load_vocabulary().concepts[:30])
 WORDS = VOCABULARY.words()

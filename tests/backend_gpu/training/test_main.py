@@ -17,11 +17,11 @@ import torch
 from PIL import Image, ImageFont
 
 from backend_gpu.mini.model import experimental_phrases, open_mini, trained_concepts
-from backend_gpu.mini.training import __main__ as commands
-from backend_gpu.mini.training import card, classifier, evaluate, grid, train
 from backend_gpu.mini.vocabulary import CONCEPTS, GRAMMAR, load_vocabulary
+from backend_gpu.training import __main__ as commands
+from backend_gpu.training import card, classifier, evaluate, grid, train
 
-ROOT = Path(__file__).parents[4]
+ROOT = Path(__file__).parents[3]
 TRAINED = [concept.english for concept in load_vocabulary().concepts[:12]]
 
 
@@ -162,7 +162,7 @@ def test_a_second_signal_ends_training_at_once() -> None:
     code = """
 import signal, time
 from types import SimpleNamespace
-from backend_gpu.mini.training.__main__ import stopped_by_signals
+from backend_gpu.training.__main__ import stopped_by_signals
 with stopped_by_signals(SimpleNamespace(is_stopped=False)):
     signal.raise_signal(signal.SIGTERM)
     signal.raise_signal(signal.SIGTERM)
@@ -178,7 +178,7 @@ def test_ctrl_c_while_torch_is_imported_is_no_traceback(tmp_path: Path) -> None:
         "import time\nprint('importing', flush=True)\ntime.sleep(600)\n", encoding="utf-8"
     )
     process = subprocess.Popen(
-        [sys.executable, "-m", "backend_gpu.mini.training", "grid"],
+        [sys.executable, "-m", "backend_gpu.training", "grid"],
         cwd=ROOT,
         env=os.environ | {"PYTHONPATH": str(tmp_path)},
         stdout=subprocess.PIPE,
@@ -226,7 +226,7 @@ def test_the_evaluation_goes_into_a_file_and_the_card(made: Commands, tmp_path: 
     made.run("evaluate", f"--weights={made.weights}", f"--folder={tmp_path}", "--per-form=2", "--steps=1", "--card")
     report = json.loads((tmp_path / "evaluation.json").read_text(encoding="utf-8"))
     assert report["command"] == (
-        "python -m backend_gpu.mini.training evaluate --per-form 2 --steps 1 --guidance 2.5 --sampler dpmpp_2m"
+        "python -m backend_gpu.training evaluate --per-form 2 --steps 1 --guidance 2.5 --sampler dpmpp_2m"
     )
     assert report["weights"] == {"steps": 1, "pictures_seen": 2, "minutes": 0, "held_out": True}
     assert set(report["scores"]["forms"]) == set(evaluate.GATES)

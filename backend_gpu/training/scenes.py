@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
 from backend_gpu.errors import ConceptTableError
+from backend_gpu.glide.config import Pixels
 from backend_gpu.mini.vocabulary import Concept, Vocabulary, with_article
 
 FONT_NAME = "Noto Color Emoji"
@@ -36,7 +37,6 @@ SINGLE_SIZE, PART_SIZE = 0.70, 0.42  # sides of the glyphs, as shares of the pic
 PIXEL_ART_CELLS = 16  # across a picture: each is one of the base model's patches
 HELD_OUT_ONE_IN = 25  # captions of more than a bare noun
 
-Image8 = NDArray[np.uint8]
 Float = NDArray[np.float32]
 
 
@@ -139,7 +139,7 @@ def stands_out(concept: Concept, tint: str, background: str, vocabulary: Vocabul
     return float(np.abs(ground - own).sum()) > 130
 
 
-def render(scene: Scene, vocabulary: Vocabulary, side: int, rng: random.Random) -> Image8:
+def render(scene: Scene, vocabulary: Vocabulary, side: int, rng: random.Random) -> Pixels:
     """Draw a scene as (side, side, 3) uint8 RGB."""
     ground = draw_place(scene.place, side, rng) if scene.place else draw_plain(scene.background, vocabulary, side, rng)
     image = Image.fromarray(ground)
@@ -261,7 +261,7 @@ def gradient(side: int, stops: Sequence[tuple[float, Sequence[float] | Float]]) 
     return np.repeat(column[:, None].astype(np.float32), side, axis=1)
 
 
-def draw_plain(colour: str, vocabulary: Vocabulary, side: int, rng: random.Random) -> Image8:
+def draw_plain(colour: str, vocabulary: Vocabulary, side: int, rng: random.Random) -> Pixels:
     """A background of one colour, light grey if none is named, slightly darker below."""
     middle = np.array(vocabulary.colours[colour] if colour else (238, 238, 240), np.float32)
     middle = middle + np.array([rng.uniform(-5, 5) for _ in range(3)], np.float32)
@@ -286,7 +286,7 @@ PLACES: dict[str, list[tuple[float, tuple[int, int, int]]]] = {
 }
 
 
-def draw_place(place: str, side: int, rng: random.Random) -> Image8:
+def draw_place(place: str, side: int, rng: random.Random) -> Pixels:
     """One of the grammar's scenes, empty."""
     sky = gradient(side, PLACES[place]) + rng.uniform(-5, 5)
     image = Image.fromarray(sky.clip(0, 255).astype(np.uint8))

@@ -7,15 +7,14 @@ import pytest
 import torch
 from PIL import Image, ImageFont
 
-from backend_gpu.glide.config import TextConfig, UNetConfig
+from backend_gpu.glide.config import Pixels, TextConfig, UNetConfig
 from backend_gpu.glide.pipeline import Pipeline, Sampling
 from backend_gpu.glide.tokenizer import WordTokenizer
 from backend_gpu.glide.unet import UNet
 from backend_gpu.mini.model import WEIGHTS, trained_concepts
-from backend_gpu.mini.training import grid
-from backend_gpu.mini.training.scenes import Image8
-from backend_gpu.mini.training.train import TEXT_CONTEXT
 from backend_gpu.mini.vocabulary import load_vocabulary
+from backend_gpu.training import grid
+from backend_gpu.training.train import TEXT_CONTEXT
 from frontend_streamlit.translation.offline import OfflineTranslator
 
 PROMPTS = grid.read_prompts()
@@ -133,7 +132,7 @@ def test_all_prompts_are_drawn_with_one_seed_and_labelled_in_a_language_that_the
     labels: list[str] = []
     lay_out = grid.lay_out
 
-    def seen(pictures: list[Image8], told: list[str], chosen: ImageFont.FreeTypeFont) -> Image.Image:
+    def seen(pictures: list[Pixels], told: list[str], chosen: ImageFont.FreeTypeFont) -> Image.Image:
         labels.extend(told)
         return lay_out(pictures, told, chosen)
 

@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from backend_gpu.mini.training.progress import Progress
+from backend_gpu.training.progress import Progress
 
 
 class Terminal(io.StringIO):

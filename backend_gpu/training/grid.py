@@ -9,8 +9,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from tqdm import tqdm
 
+from backend_gpu.glide.config import Pixels
 from backend_gpu.glide.pipeline import Picture, Pipeline, Sampling
-from backend_gpu.mini.training.scenes import Image8
 
 PROMPTS = Path(__file__).parent / "grid_prompts.txt"
 SEED = 0
@@ -37,12 +37,12 @@ def read_prompts(path: Path = PROMPTS) -> list[Prompt]:
 def draw_grid(pipeline: Pipeline, sampling: Sampling, guidance_scale: float) -> Image.Image:
     """Make a picture for every prompt and lay them out with their prompts; shows its progress."""
     prompts = read_prompts()
-    pictures: list[Image8] = []
+    pictures: list[Pixels] = []
     with tqdm(total=len(prompts), desc="grid", unit="picture") as progress:
         for start in range(0, len(prompts), BATCH_SIZE):
             batch = prompts[start : start + BATCH_SIZE]
             asked = [Picture(prompt=prompt.english, seed=SEED, guidance_scale=guidance_scale) for prompt in batch]
-            pictures += list(pipeline.generate(asked, sampling))
+            pictures += list(pipeline.draw(asked, sampling))
             progress.update(len(batch))
     font = japanese_font()
     if font is None:
@@ -51,7 +51,7 @@ def draw_grid(pipeline: Pipeline, sampling: Sampling, guidance_scale: float) -> 
     return lay_out(pictures, [prompt.japanese for prompt in prompts], font)
 
 
-def lay_out(pictures: list[Image8], labels: list[str], font: ImageFont.FreeTypeFont) -> Image.Image:
+def lay_out(pictures: list[Pixels], labels: list[str], font: ImageFont.FreeTypeFont) -> Image.Image:
     """Place the pictures in rows, each above its label."""
     cell_height = SIDE + GAP + LINES * LINE_HEIGHT
     rows = -(-len(pictures) // COLUMNS)
