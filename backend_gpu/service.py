@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 
 from backend_gpu.engine import Engine
 from backend_gpu.gallery import Gallery
+from backend_gpu.jobs.blocklist import Blocklist
 from backend_gpu.jobs.feed import Feed
 from backend_gpu.jobs.folder_lock import FolderLock
-from backend_gpu.jobs.intake import Blocklist, Intake, Quota
+from backend_gpu.jobs.intake import Intake, Quota
 from backend_gpu.jobs.pictures import Delivery, Pictures
 from backend_gpu.jobs.store import Caps, JobStore
 from backend_gpu.jobs.worker import Worker, WorkerOptions

@@ -1,80 +1,24 @@
 """Who may ask for what: every rule that a request must pass before it becomes a job."""
 
 import logging
-import re
 import threading
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
-
-from limits import RateLimitItemPerSecond
-from limits.storage import MemoryStorage
-from limits.strategies import MovingWindowRateLimiter
 
 from backend_gpu import logs
 from backend_gpu.engine import Engine
-from backend_gpu.errors import BackendError, ContentRefused, InvalidRequest, ModelLoading, RateLimited
+from backend_gpu.errors import InvalidRequest, ModelLoading, RateLimited
+from backend_gpu.jobs.blocklist import Blocklist
 from backend_gpu.jobs.job import Job, JobRequest
 from backend_gpu.jobs.store import JobStore
 from backend_gpu.jobs.worker import Worker
-from backend_gpu.plain_text import visible
+from backend_gpu.plain_text import JAPANESE
 
-# Kana, kanji (々 and 〇 among them), half-width kana
-JAPANESE_CHARACTERS = "\u3005-\u3007\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
-JAPANESE = re.compile(f"[{JAPANESE_CHARACTERS}]")
-LETTER = rf"[^\W{JAPANESE_CHARACTERS}]"  # of a word: Japanese beside it ends one
 logger = logging.getLogger(__name__)
 
 LOADING_RETRY_S = 5.0
 MAX_REFUSED = 10_000  # claims; whoever is forgotten gets an earlier job's pictures at worst
 FULL_RETRY_S = 30.0  # told when the queue is full and no time was measured yet
-
-
-class Blocklist:
-    """Terms that no prompt may have: Latin ones as whole words, Japanese ones anywhere."""
-
-    def __init__(self, terms: Iterable[str]) -> None:
-        patterns = (
-            re.escape(term) if JAPANESE.search(term) else rf"(?<!{LETTER}){re.escape(term)}(?!{LETTER})"
-            for term in map(folded, terms)
-            if term  # one of unseen characters alone would be in every text
-        )
-        self._pattern = re.compile("|".join(patterns) or r"(?!)")
-
-    @staticmethod
-    def read(path: Path | None) -> "Blocklist":
-        """Read a UTF-8 file of one term a line; empty lines and those that start with # say nothing.
-
-        Raises:
-            InvalidRequest: it can't be read.
-        """
-        if path is None:
-            return Blocklist(())
-        try:
-            lines = path.read_text(encoding="utf-8-sig").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise InvalidRequest(f"can't read the blocklist {path}: {error}") from error
-        return Blocklist(term for term in map(str.strip, lines) if term and not term.startswith("#"))
-
-    def check(self, text: str, param: str) -> None:
-        """Refuse a text with a term.
-
-        Raises:
-            ContentRefused: there is one.
-        """
-        joined = text.replace("\t", "")  # which some see as nothing
-        if any(self._pattern.search(folded(hidden, unseen)) for hidden in (text, joined) for unseen in ("", " ")):
-            raise ContentRefused(f"{param} has a term that this service does not draw: change it", param)
-
-
-def folded(text: str, unseen: str = "") -> str:
-    """A text without what hides a term: case, width, the kind and number of spaces, characters that nobody sees.
-
-    Args:
-        unseen: stands for each of those: nothing (bo_mb), or a space (a_bomb).
-    """
-    return " ".join(visible(text, unseen).casefold().split())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,27 +43,11 @@ class Claim:
         return None if self.key is None else f"{self.owner} {self.key}"
 
 
-class PicturesAskedFor(MemoryStorage):
-    """What `limits` counts: the pictures of accepted jobs, as the store knows them after a restart too."""
-
-    def __init__(self, store: JobStore) -> None:
-        super().__init__()
-        self.store = store
-
-    def get_moving_window(self, key: str, limit: int, expiry: int) -> tuple[float, int]:  # noqa: ARG002 # as limits has it
-        """When the first picture of the window was asked for, and how many were."""
-        _, owner, *_ = key.split("/")
-        pictures, first_at = self.store.pictures_since(owner, self.store.clock() - expiry)
-        return first_at, pictures
-
-
 class Intake:
     """The way into the queue."""
 
     def __init__(self, store: JobStore, worker: Worker, blocklist: Blocklist, quota: Quota) -> None:
         self.store, self.worker, self.blocklist, self.quota = store, worker, blocklist, quota
-        self._limiter = MovingWindowRateLimiter(PicturesAskedFor(store))
-        self._limit = RateLimitItemPerSecond(quota.pictures, quota.window_s)
         self._refused: Counter[Claim] = Counter()  # tries that made no job; in memory, as a client soon comes again
         self._lock = threading.Lock()  # between asking the quota and accepting the job that uses it
 
@@ -175,8 +103,7 @@ class Intake:
         with self._lock:
             if earlier := self.earlier(claim):  # it may have come meanwhile, and is not counted twice
                 return earlier
-            if not self._limiter.test(self._limit, request.owner, cost=request.n):
-                raise self._over_quota(request)
+            self._check_quota(request)
             job, _ = self.store.add(
                 request,
                 self._retry_after_s(),
@@ -215,15 +142,16 @@ class Intake:
                 raise InvalidRequest(f"negative_prompt: {error}", "negative_prompt") from error
         return list(dict.fromkeys(unknown_words))
 
-    def _over_quota(self, request: JobRequest) -> BackendError:
+    def _check_quota(self, request: JobRequest) -> None:
+        now, window_s = self.store.clock(), self.quota.window_s
+        used, first_at = self.store.pictures_since(request.owner, now - window_s)
+        if used <= self.quota.pictures - request.n:
+            return
         if request.n > self.quota.pictures:  # waiting would not help
-            return InvalidRequest(
-                f"n is {request.n}, at most {self.quota.pictures} pictures in {self.quota.window_s} s", "n"
-            )
-        stats = self._limiter.get_window_stats(self._limit, request.owner)
-        wait_s = min(max(1.0, stats.reset_time - self.store.clock()), self.quota.window_s)
-        return RateLimited(
-            f"at most {self.quota.pictures} pictures in {self.quota.window_s} s: {stats.remaining} are left "
+            raise InvalidRequest(f"n is {request.n}, at most {self.quota.pictures} pictures in {window_s} s", "n")
+        wait_s = min(max(1.0, first_at + window_s - now), window_s)
+        raise RateLimited(
+            f"at most {self.quota.pictures} pictures in {window_s} s: {self.quota.pictures - used} are left "
             f"and {request.n} were asked for; more are free in {wait_s:.0f} s",
             wait_s,
         )

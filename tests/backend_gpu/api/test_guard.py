@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from backend_gpu.errors import ContentRefused, InvalidRequest
-from backend_gpu.jobs.intake import Blocklist
+from backend_gpu.jobs.blocklist import Blocklist
 from tests.backend_gpu.api.running_service import RunningService, Serve, error_of, running_service
 from tests.backend_gpu.fake_engine import MAX_TOKENS
 from tests.backend_gpu.waiting import wait_until
