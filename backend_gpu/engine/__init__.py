@@ -28,6 +28,7 @@ class EngineInfo:
     function_words: tuple[str, ...] = ()  # that say nothing about what to draw, known or not
     experimental: tuple[str, ...] = ()  # phrases of those words that it does not draw well
     untrained: tuple[str, ...] = ()  # names of things whose words it knows, but which it never saw
+    slots: int = 1  # batches that it can draw at once
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +65,7 @@ OnStep = Callable[[StepReport], None]
 
 
 class Engine(Protocol):
-    """Draws batches, one at a time."""
+    """Draws batches, as many at once as its info says, each in a thread of its own."""
 
     @property
     def info(self) -> EngineInfo:

@@ -1,5 +1,6 @@
 """Which waiting jobs run together, and how long that takes: from measured times of this machine, never from waiting."""
 
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -11,13 +12,13 @@ from backend_gpu.jobs.job import Job, JobRequest
 
 TimedStage = Literal["base", "upsample", "finish"]  # seconds of a step, of a step, and of encoding and writing
 NEWEST_SHARE = 0.3  # of a measured time in its running mean
-WORTH_TELLING = 0.1  # relative change of a mean since it was told last
+WORTH_REPORTING = 0.1  # relative change of a mean since it was reported last
 
 
 def choose_batch(waiting: Sequence[Job], max_pictures: int) -> list[Job]:
     """The next batch: the first waiting job, and those like it that fit beside it.
 
-    A job whose last attempt ended with the process runs alone, so that it takes nobody along.
+    A job whose last attempt ended with the process runs alone, so that another crash fails no other job.
     """
     first = waiting[0]
     if first.attempts:
@@ -54,7 +55,7 @@ def base_rows(pictures: int, requests: Iterable[JobRequest]) -> int:
 
 
 class Timings:
-    """Running means of seconds per stage and size, kept by whoever is told of a change.
+    """Running means of seconds per stage and size, written down by `on_change`.
 
     The size is the number of pictures, or of rows (see `base_rows`) for the base model's steps.
     """
@@ -63,16 +64,18 @@ class Timings:
         self, known: dict[tuple[str, int], float], on_change: Callable[[str, int, float], None] = lambda *_: None
     ) -> None:
         self.known: Mapping[tuple[str, int], float] = dict(known)  # replaced as a whole, never changed
-        self._told, self._on_change = dict(known), on_change
+        self._reported, self._on_change = dict(known), on_change
+        self._lock = threading.Lock()  # several batches may be measured at once
 
     def note(self, stage: TimedStage, size: int, seconds: float) -> None:
         """Add a measurement: of one step, or of finishing a batch."""
-        before = self.known.get((stage, size), seconds)
-        mean = before + NEWEST_SHARE * (seconds - before)
-        self.known = {**self.known, (stage, size): mean}
-        if abs(mean - self._told.get((stage, size), 0.0)) > WORTH_TELLING * mean:
-            self._told[stage, size] = mean
-            self._on_change(stage, size, mean)
+        with self._lock:
+            before = self.known.get((stage, size), seconds)
+            mean = before + NEWEST_SHARE * (seconds - before)
+            self.known = {**self.known, (stage, size): mean}
+            if abs(mean - self._reported.get((stage, size), 0.0)) > WORTH_REPORTING * mean:
+                self._reported[stage, size] = mean
+                self._on_change(stage, size, mean)
 
     def seconds(self, stage: TimedStage, size: int) -> float | None:
         """Expected seconds; None before anything was measured.
@@ -125,17 +128,26 @@ class Place:
     """Where a waiting job stands."""
 
     position: int  # from 1
-    ends_s: float | None  # from the start of the first waiting job to this one's end, if that can be told
+    ends_s: float | None  # from when its slot is free to this one's end, if that can be told
+    slot: int = 0  # of the engine, where it will be drawn
 
 
-def places_of(waiting: Sequence[Job], timings: Timings, max_pictures: int) -> dict[str, Place]:
-    """The place of every waiting job, by its id."""
-    ends_s: dict[str, float] = {}
-    total = 0.0
-    for batch in plan_batches(waiting, max_pictures):
+def places_of(
+    waiting: Sequence[Job], timings: Timings, max_pictures: int, rests_s: Sequence[float | None] = (0.0,)
+) -> dict[str, Place]:
+    """The place of every waiting job, by its id: each batch goes to the slot that is free first.
+
+    Args:
+        rests_s: seconds until each slot of the engine is free; where one is unknown, so are all ends.
+    """
+    known_rests_s = [rest for rest in rests_s if rest is not None]
+    spent_s = [0.0] * len(rests_s)  # on the batches before, in each slot
+    ends: dict[str, tuple[float, int]] = {}
+    for batch in plan_batches(waiting, max_pictures) if len(known_rests_s) == len(rests_s) else ():
         seconds = timings.of_batch([job.request for job in batch], max_pictures)
         if seconds is None:
             break
-        total += seconds
-        ends_s |= {job.id: total for job in batch}
-    return {job.id: Place(position, ends_s.get(job.id)) for position, job in enumerate(waiting, 1)}
+        slot = min(range(len(spent_s)), key=lambda slot: known_rests_s[slot] + spent_s[slot])
+        spent_s[slot] += seconds
+        ends |= {job.id: (spent_s[slot], slot) for job in batch}
+    return {job.id: Place(position, *ends.get(job.id, (None, 0))) for position, job in enumerate(waiting, 1)}

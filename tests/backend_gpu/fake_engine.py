@@ -10,7 +10,7 @@ import numpy as np
 from backend_gpu.engine import Drawing, EngineInfo, OnStep, Pixels, Settings, StepReport
 from backend_gpu.errors import InvalidRequest, OutOfMemory
 from backend_gpu.glide.config import StageName
-from backend_gpu.jobs.worker import SMOKE_PROMPT
+from backend_gpu.jobs.drawing import SMOKE_PROMPT
 from tests.backend_gpu.waiting import WAIT_S
 
 MAX_TOKENS = 20  # of a prompt; a token is a word
@@ -95,7 +95,7 @@ class FakeEngine:
             stages["upsample"] = settings.upsample_steps
         for stage, total in stages.items():
             for step in range(1, total + 1):
-                self._step(stage, len(drawings))
+                self._step(stage, drawings)
                 share = step / total
                 on_step(
                     StepReport(
@@ -107,7 +107,7 @@ class FakeEngine:
                 )
         return estimate(drawings, stage, 1.0)
 
-    def _step(self, stage: StageName, pictures: int) -> None:
+    def _step(self, stage: StageName, drawings: Sequence[Drawing]) -> None:
         with self._gate:
             self._is_waiting = True
             self._gate.notify_all()
@@ -118,7 +118,7 @@ class FakeEngine:
             failure, self.failure = self.failure, None
             raise failure
         self.steps += 1
-        self.spend(self.step_s(stage, pictures))
+        self.spend(self.step_s(stage, len(drawings)))
 
 
 def estimate(drawings: Sequence[Drawing], stage: StageName, share: float) -> Pixels:

@@ -168,3 +168,19 @@ def test_a_place_tells_when_its_batch_ends_as_far_as_that_is_known() -> None:
     assert places_of(waiting, timings, max_pictures=8) == {"a": Place(1, 3.0), "b": Place(2, 7.0), "c": Place(3, 3.0)}
     unknown = [*waiting[:2], job("d"), job("e", steps=7)]
     assert [place.ends_s for place in places_of(unknown, timings, 8).values()] == [2.0, 6.0, None, None]
+
+
+def test_each_batch_goes_to_the_slot_that_is_free_first() -> None:
+    timings = Timings({("base", 2): 1.0, ("finish", 1): 0.0})
+    waiting = [job(name, steps=steps, upscale=False) for name, steps in (("a", 4), ("b", 6), ("c", 1), ("d", 2))]
+    assert places_of(waiting, timings, 8, rests_s=[5.0, 2.0]) == {
+        "a": Place(1, 4.0, slot=1),  # from 2 s on
+        "b": Place(2, 6.0, slot=0),  # from 5 s on
+        "c": Place(3, 5.0, slot=1),  # from 6 s on
+        "d": Place(4, 7.0, slot=1),  # from 7 s on
+    }
+
+
+def test_nothing_is_predicted_while_one_slot_has_work_of_unknown_length() -> None:
+    timings = Timings({("base", 2): 1.0, ("finish", 1): 0.0})
+    assert places_of([job("a", upscale=False)], timings, 8, rests_s=[0.0, None]) == {"a": Place(1, None)}

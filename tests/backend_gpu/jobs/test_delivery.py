@@ -15,7 +15,7 @@ from backend_gpu.jobs.job import Job
 from backend_gpu.jobs.pictures import MAX_RETRY_INTERVAL_S, Delivery, Pictures
 from backend_gpu.jobs.store import JobStore
 from tests.backend_gpu.jobs.clock import Clock
-from tests.backend_gpu.jobs.conftest import ROOMY, a_request, read_only
+from tests.backend_gpu.jobs.conftest import a_request, read_only
 
 PNG = b"a picture"
 
@@ -51,7 +51,7 @@ class Round:
 
     def finished_job(self, owner: str, n: int = 1) -> Job:
         """A job whose pictures wait for the gallery."""
-        job, _ = self.store.add(a_request(owner=owner, n=n), 1, request_id=f"request of {owner}")
+        job = self.store.add(a_request(owner=owner, n=n), request_id=f"request of {owner}")
         self.store.claim(lambda waiting: waiting)
         self.pictures.keep(job, [PNG] * n)
         return self.store.succeed(job.id)
@@ -64,7 +64,7 @@ class Round:
 @pytest.fixture
 def round_(tmp_path: Path) -> Iterator[Round]:
     clock = Clock()
-    with closing(JobStore(tmp_path / "jobs.sqlite3", ROOMY, clock)) as store:
+    with closing(JobStore(tmp_path / "jobs.sqlite3", clock)) as store:
         yield Round(store, clock, tmp_path)
 
 
