@@ -1,4 +1,4 @@
-"""What the service tells Prometheus."""
+"""The figures that Prometheus reads."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 

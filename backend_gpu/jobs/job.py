@@ -9,7 +9,6 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from backend_gpu.engine import Drawing, Settings
-from backend_gpu.errors import InvalidRequest
 from backend_gpu.gallery import PictureRecord
 from backend_gpu.glide.config import SamplerName, StageName
 
@@ -205,14 +204,3 @@ class Live:
 def new_job_id() -> str:
     """An id that nobody can guess."""
     return secrets.token_hex(16)
-
-
-def checked_owner(owner: str) -> str:
-    """The owner, if it is one safe path segment.
-
-    Raises:
-        InvalidRequest: it is not.
-    """
-    if not OWNER.fullmatch(owner):
-        raise InvalidRequest(f"owner must be 1 to 64 of the characters A-Z a-z 0-9 _ -, not {owner[:80]!r}")
-    return owner

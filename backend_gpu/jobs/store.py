@@ -52,7 +52,7 @@ class JobStore:
     def __init__(
         self, path: Path, clock: Callable[[], float] = time.time, folder_lock: FolderLock | None = None
     ) -> None:
-        self.path, self.clock = path, clock
+        self.clock = clock
         self.database = Database(path, folder_lock)
         self._waiting: tuple[Job, ...] | None = None  # what `waiting` read since the last change
 

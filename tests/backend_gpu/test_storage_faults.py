@@ -362,7 +362,7 @@ def test_a_mistake_that_keeps_the_worker_from_drawing_is_told_by_the_readiness(t
 def test_a_file_that_another_program_holds_is_told_as_such(tmp_path: Path) -> None:
     with closing(JobStore(tmp_path / "jobs.sqlite3")) as store:
         store.database.connection.execute("PRAGMA busy_timeout = 10")
-        with closing(sqlite3.connect(store.path, isolation_level=None)) as other:
+        with closing(sqlite3.connect(store.database.path, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             with pytest.raises(StorageUnavailable, match="another program holds the queue's file") as refusal:
                 store.add(a_request())

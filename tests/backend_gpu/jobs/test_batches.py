@@ -113,24 +113,24 @@ def test_chance_in_two_measurements_is_not_carried_far(known: dict[int, float], 
 
 
 def test_a_change_is_told_when_it_is_worth_it() -> None:
-    told: list[tuple[str, int, float]] = []
-    timings = Timings({}, lambda *change: told.append(change))
+    reported: list[tuple[str, int, float]] = []
+    timings = Timings({}, lambda *change: reported.append(change))
     timings.note("base", 2, 1.0)
-    assert told == [("base", 2, 1.0)]
+    assert reported == [("base", 2, 1.0)]
     for _ in range(10):
         timings.note("base", 2, 1.05)  # nobody needs to know
-    assert len(told) == 1
+    assert len(reported) == 1
     timings.note("base", 2, 2.0)
-    assert told[1:] == [("base", 2, timings.seconds("base", 2))]
+    assert reported[1:] == [("base", 2, timings.seconds("base", 2))]
 
 
 def test_small_changes_are_told_when_they_have_added_up() -> None:
-    told: list[float] = []
-    timings = Timings({("base", 1): 1.0}, lambda _stage, _pictures, seconds: told.append(seconds))
+    reported: list[float] = []
+    timings = Timings({("base", 1): 1.0}, lambda _stage, _pictures, seconds: reported.append(seconds))
     for seconds in (1.05, 1.1, 1.15, 1.2, 1.25, 1.3):
         timings.note("base", 1, seconds)
-    assert len(told) == 1
-    assert told[0] == pytest.approx(1.1, abs=0.03)
+    assert len(reported) == 1
+    assert reported[0] == pytest.approx(1.1, abs=0.03)
 
 
 def test_a_batch_takes_its_steps_and_its_finish() -> None:

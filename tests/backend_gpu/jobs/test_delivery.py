@@ -130,11 +130,11 @@ def test_every_failure_is_one_line_that_says_which_job_why_and_when_it_is_tried_
         for _ in range(15):  # seconds: the first try, and the second after ten
             round_.delivery.deliver_due()
             round_.clock.advance(1)
-    told = [vars(record) for record in caplog.records]
-    assert [(line["failures"], line["retry_s"]) for line in told] == [(1, 10), (2, 20)]
-    assert {line["job_id"] for line in told} == {job.id}
-    assert {line["request_id"] for line in told} == {"request of anna"}
-    assert all("403 Forbidden" in line["reason"] for line in told)
+    lines = [vars(record) for record in caplog.records]
+    assert [(line["failures"], line["retry_s"]) for line in lines] == [(1, 10), (2, 20)]
+    assert {line["job_id"] for line in lines} == {job.id}
+    assert {line["request_id"] for line in lines} == {"request of anna"}
+    assert all("403 Forbidden" in line["reason"] for line in lines)
 
 
 def test_a_delivery_that_cannot_be_noted_is_noted_later(round_: Round) -> None:

@@ -192,7 +192,7 @@ def test_owners_take_turns_over_both_slots(pair: Queue) -> None:
     assert engine_of(pair).arrived.keys() == {"h1", "h2", "m"}
 
 
-def test_a_slot_that_waits_for_the_disk_is_told_though_the_other_goes_on(pair: Queue) -> None:
+def test_a_slot_that_waits_for_the_disk_is_reported_though_the_other_goes_on(pair: Queue) -> None:
     first, second = both_held(pair)
     pair.pictures.folder.write_text("not a folder")
     engine_of(pair).allow_steps("a", float("inf"))

@@ -34,7 +34,7 @@ def store(tmp_path: Path, clock: Clock) -> Iterator[JobStore]:
 
 def reopened(store: JobStore) -> JobStore:
     """The store after a crash: nobody has closed the first one."""
-    return JobStore(store.path, store.clock)
+    return JobStore(store.database.path, store.clock)
 
 
 def add(store: JobStore, owner: str = "anna", **fields: Any) -> Job:

@@ -68,14 +68,14 @@ def test_finished_pictures_move_to_the_gallery(queue: Queue) -> None:
 def test_progress_grows_over_both_stages_up_to_the_whole(queue: Queue) -> None:
     job = queue.submit_held(steps=4, upsample_steps=2)
     assert queue.worker.slots.live(job.id).progress is None
-    told = []
+    seen = []
     for _ in range(5):
         queue.engine.allow(1)
         progress = queue.worker.slots.live(job.id).progress
         assert progress is not None
-        told.append((progress.stage, progress.step, progress.total_steps))
-        assert progress.fraction == pytest.approx(len(told) / 6)  # by steps, as nothing was measured yet
-    assert told == [*[("base", step, 4) for step in (1, 2, 3, 4)], ("upsample", 1, 2)]
+        seen.append((progress.stage, progress.step, progress.total_steps))
+        assert progress.fraction == pytest.approx(len(seen) / 6)  # by steps, as nothing was measured yet
+    assert seen == [*[("base", step, 4) for step in (1, 2, 3, 4)], ("upsample", 1, 2)]
     queue.engine.release()
     queue.wait_for(job)
     wait_until(lambda: queue.worker.slots.live(job.id).progress is None)
@@ -105,10 +105,10 @@ def test_slow_steps_show_a_preview_each(queue: Queue) -> None:
 def test_quick_steps_are_told_together(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
     queue.engine.step_s = lambda _stage, _pictures: 0.02
     queue.submit_held(steps=100, upscale=False)
-    told: list[str] = []
-    monkeypatch.setattr(queue.feed, "publish", lambda *job_ids: told.extend(job_ids))
+    published: list[str] = []
+    monkeypatch.setattr(queue.feed, "publish", lambda *job_ids: published.extend(job_ids))
     queue.engine.allow(18)  # the next one shows a preview
-    assert len(told) == 6
+    assert len(published) == 6
 
 
 def test_a_preview_shows_the_jobs_own_pictures(make_queue: MakeQueue) -> None:
