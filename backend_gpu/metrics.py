@@ -1,4 +1,4 @@
-"""What the service tells Prometheus."""
+"""The figures that Prometheus reads."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -11,12 +11,12 @@ class Metrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self.queued_jobs = Gauge("kotoe_queued_jobs", "Jobs that wait.", registry=self.registry)
-        self.running_jobs = Gauge("kotoe_running_jobs", "Jobs in the batch that runs.", registry=self.registry)
+        self.running_jobs = Gauge("kotoe_running_jobs", "Jobs in the batches that run.", registry=self.registry)
         self.jobs = Counter("kotoe_jobs", "Jobs that ended, by outcome.", ["outcome"], registry=self.registry)
         self.pictures = Counter("kotoe_pictures", "Pictures made.", registry=self.registry)
         self.stage_seconds = Histogram(
             "kotoe_stage_seconds",
-            "Seconds that a stage (base, upsample, finish) took a batch.",
+            "Seconds that a stage took a batch; `finish` is encoding and writing.",
             ["stage"],
             buckets=SECONDS,
             registry=self.registry,

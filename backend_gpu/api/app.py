@@ -35,11 +35,11 @@ def create_app(service: Service) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        service.start()
+        service.queue.start()
         try:
             yield
         finally:
-            service.stop()
+            service.queue.stop()
 
     app = FastAPI(
         title="Kotoe",

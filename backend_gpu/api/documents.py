@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import secrets
-from collections.abc import Mapping
 
 from pydantic import BaseModel
 
@@ -17,26 +16,13 @@ from backend_gpu.api.schemas import (
     ProgressDocument,
 )
 from backend_gpu.engine import EngineInfo
-from backend_gpu.jobs.batches import Place
-from backend_gpu.jobs.job import MAX_SEED, Job, JobRequest, Progress
-from backend_gpu.service import Service
+from backend_gpu.jobs.job import MAX_SEED, JobRequest, Progress
+from backend_gpu.jobs.queue import JobView
 
 
-def job_document(service: Service, job: Job, places: Mapping[str, Place] | None = None) -> JobDocument:
-    """A job with its place, its expected time and its progress.
-
-    Args:
-        places: of the waiting jobs, where several documents are to agree.
-    """
-    place = eta_s = None
-    if job.status == "queued":
-        place = (service.worker.places() if places is None else places).get(job.id)
-        if place is None:  # it was begun, or cancelled, since it was read
-            job = service.store.get(job.id)
-    if not job.has_ended:
-        eta_s = service.worker.eta_s(job, place)
-    live = service.worker.live(job.id)
-    now = service.store.clock()  # which may have been ahead when the job was written down
+def job_document(view: JobView) -> JobDocument:
+    """A job with its place, its expected time and its progress."""
+    job, live, now = view.job, view.live, view.now
     return JobDocument(
         id=job.id,
         status=job.status,
@@ -44,10 +30,10 @@ def job_document(service: Service, job: Job, places: Mapping[str, Place] | None 
         created_at=min(job.created_at, now),
         started_at=None if job.started_at is None else min(job.started_at, now),
         finished_at=None if job.finished_at is None else min(job.finished_at, now),
-        position=place.position if place else None,
-        eta_seconds=None if eta_s is None else round(eta_s, 2),
-        progress=progress_document(live.progress) if live.progress and job.status == "running" else None,
-        preview=data_url(live.preview) if live.preview and job.status == "running" else None,
+        position=view.position,
+        eta_seconds=None if view.eta_s is None else round(view.eta_s, 2),
+        progress=progress_document(live.progress) if live.progress else None,
+        preview=data_url(live.preview) if live.preview else None,
         unknown_words=list(job.unknown_words),
         images=[
             ImageLink(index=index, seed=job.request.seed_of(index), url=f"/v1/jobs/{job.id}/images/{index}.png")

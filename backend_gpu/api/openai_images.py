@@ -51,8 +51,8 @@ from backend_gpu.errors import (
     StorageUnavailable,
 )
 from backend_gpu.glide.config import SamplerName
-from backend_gpu.jobs.intake import Claim
 from backend_gpu.jobs.job import Job
+from backend_gpu.jobs.retries import Claim
 from backend_gpu.service import Service
 from backend_gpu.settings import MODEL_IDS
 
@@ -261,24 +261,24 @@ async def generate_images(
 def accept(service: Service, generation: ImageGeneration, key: str | None, *, is_retry: bool) -> Job:
     """A new job; for a key that came before, or a client's own retry, the one that its first try made."""
     claim = Claim(owner=generation.owner, key=key, fingerprint=fingerprint_of(generation))
-    earlier = service.intake.earlier(claim)
-    if is_retry and not service.intake.was_refused(claim):
+    earlier = service.queue.earlier(claim)
+    if is_retry and not service.queue.was_refused(claim):
         earlier = earlier_try(service, claim)
     if earlier:
         return earlier
     try:
-        info = service.intake.engine().info
+        info = service.queue.info()
         check_model(generation.model, info)
-        return service.intake.accept(job_request(generation.submission(info), info), claim)
+        return service.queue.submit(job_request(generation.submission(info), info), claim)
     except (ModelLoading, QueueFull, RateLimited, StorageUnavailable):
-        service.intake.note_refusal(claim)
+        service.queue.note_refusal(claim)
         raise
 
 
 def earlier_try(service: Service, claim: Claim) -> Job | None:
     """The job that a client's first try has made; a failure is told again, not drawn again, to those who come soon."""
     now = time.time()
-    job = service.store.newest(claim.owner, claim.fingerprint, now - RETRY_WINDOW_S)
+    job = service.queue.newest(claim, now - RETRY_WINDOW_S)
     if job and job.status in ("failed", "cancelled") and now - (job.finished_at or now) > FAILURE_RETRY_S:
         return None
     return job
@@ -321,7 +321,7 @@ def finished_images(service: Service, generation: ImageGeneration, job: Job, bas
 
 def picture_b64(service: Service, generation: ImageGeneration, job: Job, index: int) -> str:
     """A picture in the format and size that were asked for."""
-    png = service.pictures.read(job, index)
+    png = service.queue.picture(job, index)
     if png is None:
         raise JobNotFound(f"picture {index} of job {job.id} was deleted")
     return as_b64(generation, png, generation.side)
@@ -338,7 +338,7 @@ async def stream_events(service: Service, generation: ImageGeneration, job: Job)
     try:
         async for event in partial_images(service, generation, job, common):
             yield event
-        job = await run_in_threadpool(service.store.get, job.id)
+        job = await run_in_threadpool(service.queue.job, job.id)
         if job.status != "succeeded":
             yield ServerSentEvent(data=failure(job).model_dump_json())
             return
@@ -356,7 +356,7 @@ async def partial_images(
     """Previews until the job has ended; news of the queue as comments, which clients skip."""
     wanted, sent, shown = generation.partial_images or 0, 0, b""
     async for changed in job_changes(service, job.id):
-        live = service.worker.live(job.id)
+        live = (await run_in_threadpool(service.queue.view, changed)).live
         fraction = live.progress.fraction if live.progress else 0.0
         is_due = sent < wanted and fraction >= (sent + 1) / (wanted + 1)
         if is_due and live.preview and live.preview != shown:

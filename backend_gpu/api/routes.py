@@ -34,8 +34,8 @@ from backend_gpu.errors import (
     ServiceStopping,
     StorageUnavailable,
 )
-from backend_gpu.jobs.intake import Claim
 from backend_gpu.jobs.job import ENDED, JOB_ID, OWNER, Job
+from backend_gpu.jobs.retries import Claim
 from backend_gpu.service import Service
 
 HEARTBEAT_S = 10.0
@@ -87,10 +87,10 @@ def submit_job(
     idempotency_key: IdempotencyKey = None,
 ) -> JobDocument:
     """Accept a job: it is on disk when this answers, and will be drawn whatever happens to the process."""
-    intake = service.intake
+    queue = service.queue
     claim = Claim(owner=submission.owner, key=idempotency_key, fingerprint=fingerprint_of(submission))
-    job = intake.earlier(claim) or intake.accept(job_request(submission, intake.engine().info), claim)
-    return job_document(service, job)
+    job = queue.earlier(claim) or queue.submit(job_request(submission, queue.info()), claim)
+    return job_document(queue.view(job))
 
 
 @guarded_routes.get(
@@ -105,8 +105,8 @@ def list_jobs(
     limit: Annotated[int, Query(ge=1, le=MAX_LISTED, description="at most so many")] = 50,
 ) -> JobList:
     """An owner's jobs, newest first; ended ones for as long as they are kept."""
-    places = service.worker.places()
-    return JobList(data=[job_document(service, job, places) for job in service.store.of_owner(owner, limit)])
+    queue = service.queue
+    return JobList(data=[job_document(view) for view in queue.views(queue.jobs(owner, limit))])
 
 
 @guarded_routes.get(
@@ -117,7 +117,7 @@ def list_jobs(
 )
 def read_job(job_id: JobId, service: CurrentService) -> JobDocument:
     """A job as it is now."""
-    return job_document(service, service.store.get(job_id))
+    return job_document(service.queue.view(service.queue.job(job_id)))
 
 
 @guarded_routes.post(
@@ -128,7 +128,7 @@ def read_job(job_id: JobId, service: CurrentService) -> JobDocument:
 )
 def cancel_job(job_id: JobId, service: CurrentService) -> JobDocument:
     """Cancel a job that has not ended, running or not; one that has ended stays as it is."""
-    return job_document(service, service.worker.cancel(job_id))
+    return job_document(service.queue.view(service.queue.cancel(job_id)))
 
 
 @guarded_routes.get(
@@ -155,7 +155,7 @@ async def follow_job(
 
     The event of the end has an `id`; a browser's EventSource that then connects again gets 204 and stops.
     """
-    job = await run_in_threadpool(service.store.get, job_id)  # a 404 comes as such
+    job = await run_in_threadpool(service.queue.job, job_id)  # a 404 comes as such
     if last_event_id is not None and last_event_id == end_id(job):
         return Response(status_code=204)
     return event_stream(job_events(service, job_id))
@@ -178,7 +178,7 @@ async def job_events(service: Service, job_id: str) -> AsyncIterator[ServerSentE
     sent = ""
     with suppress(ServiceStopping):
         async for job in job_changes(service, job_id):
-            document = await run_in_threadpool(job_document, service, job)
+            document = job_document(await run_in_threadpool(service.queue.view, job))
             if (text := document.model_dump_json()) != sent:
                 sent = text
                 yield ServerSentEvent(event="job", data=text, id=end_id(document))
@@ -190,14 +190,14 @@ async def job_changes(service: Service, job_id: str) -> AsyncIterator[Job]:
     Raises:
         ServiceStopping: it will end after the next start only.
     """
-    with service.feed.listen(job_id) as changed:
+    with service.queue.listen(job_id) as changed:
         while True:
             changed.clear()
-            job = await run_in_threadpool(service.store.get, job_id)
+            job = await run_in_threadpool(service.queue.job, job_id)
             yield job
             if job.has_ended:
                 return
-            if job.status == "queued" and service.stopping.is_set():
+            if job.status == "queued" and service.queue.stopping:
                 raise ServiceStopping(f"the service restarts: job {job_id} is kept and drawn then", RESTART_S)
             await changed.wait()
 
@@ -225,8 +225,8 @@ def read_picture(
     """A finished picture."""
     if not has_token(service, authorization) and not verify_signature(service, job_id, index, expires, signature):
         raise Unauthorized("send the service's token as 'Authorization: Bearer …', or use a URL that has not expired")
-    job = service.store.get(job_id)
-    png = service.pictures.read(job, index) if job.status == "succeeded" and index < job.request.n else None
+    job = service.queue.job(job_id)
+    png = service.queue.picture(job, index)
     if png is None:
         raise JobNotFound(f"there is no picture {index} of job {job_id}: the job is {job.status}, of {job.request.n}")
     content = encoded(png, image_format, size, quality)
@@ -241,23 +241,22 @@ def read_picture(
 )
 def read_status(service: CurrentService) -> StatusDocument:
     """What the service does now."""
-    worker = service.worker
-    info = worker.engine.info if worker.engine else None
-    queued, running = service.store.count("queued"), service.store.count("running")
+    status = service.queue.status()
+    info = status.info
     return StatusDocument(
         model=info.model if info else None,
         device=info.device if info else None,
-        ready=worker.is_ready,
-        load_error=worker.load_error or None,
-        queued_jobs=queued,
-        running_jobs=running,
-        idle_seconds=0.0 if queued or running else worker.idle_s(),
+        ready=info is not None,
+        load_error=status.load_error or None,
+        queued_jobs=status.queued_jobs,
+        running_jobs=status.running_jobs,
+        idle_seconds=status.idle_s,
         vocabulary=list(info.vocabulary) if info else [],
         word_pattern=info.word_pattern if info else "",
         function_words=list(info.function_words) if info else [],
         experimental=list(info.experimental) if info else [],
         untrained=list(info.untrained) if info else [],
-        seconds_per_picture=worker.seconds_per_picture(),
+        seconds_per_picture=status.seconds_per_picture,
     )
 
 
@@ -272,7 +271,7 @@ def read_status(service: CurrentService) -> StatusDocument:
 )
 def read_metrics(service: CurrentService) -> Response:
     """Figures in the format of Prometheus."""
-    service.metrics.queued_jobs.set(service.store.count("queued"))
+    service.metrics.queued_jobs.set(service.queue.status().queued_jobs)
     return Response(generate_latest(service.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
 
@@ -290,7 +289,5 @@ async def read_health() -> HealthDocument:
 )
 def read_readiness(service: CurrentService) -> HealthDocument:
     """The model is loaded and has drawn a step, and the disk takes jobs and pictures."""
-    service.intake.engine()
-    service.worker.check()
-    service.store.check_writable()
+    service.queue.check_ready()
     return HealthDocument()

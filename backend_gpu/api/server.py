@@ -47,7 +47,7 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop listening and stop taking jobs at once; then let batch, streams and answers end."""
-        drawing_ends = asyncio.create_task(asyncio.to_thread(self.service.stop_drawing))
+        drawing_ends = asyncio.create_task(asyncio.to_thread(self.service.queue.stop_drawing))
         await super().shutdown(sockets)
         await drawing_ends
 

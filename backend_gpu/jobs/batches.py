@@ -1,5 +1,6 @@
 """Which waiting jobs run together, and how long that takes: from measured times of this machine, never from waiting."""
 
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,7 +13,7 @@ from backend_gpu.jobs.request import JobRequest
 BatchKey = Callable[[JobRequest], str]  # requests with equal keys may share a batch
 FINISH = "finish"  # timed like a stage of one step: encoding and writing the pictures of a batch
 NEWEST_SHARE = 0.3  # of a measured time in its running mean
-WORTH_WRITING = 0.1  # relative change of a mean since it was passed on last
+WORTH_REPORTING = 0.1  # relative change of a mean since it was reported last
 
 
 def choose_batch(waiting: Sequence[Job], max_pictures: int, batch_key: BatchKey) -> list[Job]:
@@ -72,16 +73,18 @@ class Timings:
     ) -> None:
         self.stages = stages
         self.known: Mapping[tuple[str, int], float] = dict(known)  # replaced as a whole, never changed
-        self._written, self._on_change = dict(known), on_change
+        self._reported, self._on_change = dict(known), on_change
+        self._lock = threading.Lock()  # several batches may be measured at once
 
     def note(self, stage: str, size: int, seconds: float) -> None:
         """Add a measurement: of one step, or of finishing a batch."""
-        before = self.known.get((stage, size), seconds)
-        mean = before + NEWEST_SHARE * (seconds - before)
-        self.known = {**self.known, (stage, size): mean}
-        if abs(mean - self._written.get((stage, size), 0.0)) > WORTH_WRITING * mean:
-            self._written[stage, size] = mean
-            self._on_change(stage, size, mean)
+        with self._lock:
+            before = self.known.get((stage, size), seconds)
+            mean = before + NEWEST_SHARE * (seconds - before)
+            self.known = {**self.known, (stage, size): mean}
+            if abs(mean - self._reported.get((stage, size), 0.0)) > WORTH_REPORTING * mean:
+                self._reported[stage, size] = mean
+                self._on_change(stage, size, mean)
 
     def seconds(self, stage: str, size: int) -> float | None:
         """Expected seconds; None before anything was measured.
@@ -139,17 +142,30 @@ class Place:
     """Where a waiting job stands."""
 
     position: int  # from 1
-    ends_s: float | None  # from the start of the first waiting job to this one's end, if that can be told
+    ends_s: float | None  # from when its slot is free to this one's end, if that can be told
+    slot: int = 0  # of the engine, where it will be drawn
 
 
-def places_of(waiting: Sequence[Job], timings: Timings, max_pictures: int, batch_key: BatchKey) -> dict[str, Place]:
-    """The place of every waiting job, by its id."""
-    ends_s: dict[str, float] = {}
-    total = 0.0
-    for batch in plan_batches(waiting, max_pictures, batch_key):
+def places_of(
+    waiting: Sequence[Job],
+    timings: Timings,
+    max_pictures: int,
+    batch_key: BatchKey,
+    rests_s: Sequence[float | None] = (0.0,),
+) -> dict[str, Place]:
+    """The place of every waiting job, by its id: each batch goes to the slot that is free first.
+
+    Args:
+        rests_s: seconds until each slot of the engine is free; where one is unknown, so are all ends.
+    """
+    known_rests_s = [rest for rest in rests_s if rest is not None]
+    spent_s = [0.0] * len(rests_s)  # on the batches before, in each slot
+    ends: dict[str, tuple[float, int]] = {}
+    for batch in plan_batches(waiting, max_pictures, batch_key) if len(known_rests_s) == len(rests_s) else ():
         seconds = timings.of_batch([job.request for job in batch], max_pictures)
         if seconds is None:
             break
-        total += seconds
-        ends_s |= {job.id: total for job in batch}
-    return {job.id: Place(position, ends_s.get(job.id)) for position, job in enumerate(waiting, 1)}
+        slot = min(range(len(spent_s)), key=lambda slot: known_rests_s[slot] + spent_s[slot])
+        spent_s[slot] += seconds
+        ends |= {job.id: (spent_s[slot], slot) for job in batch}
+    return {job.id: Place(position, *ends.get(job.id, (None, 0))) for position, job in enumerate(waiting, 1)}

@@ -1,4 +1,4 @@
-"""Tells waiting coroutines that a job has changed, from any thread."""
+"""Wakes waiting coroutines when a job has changed, from any thread."""
 
 import asyncio
 import threading

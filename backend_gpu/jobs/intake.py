@@ -1,142 +1,42 @@
 """Who may ask for what: every rule that a request must pass before it becomes a job."""
 
 import logging
-import re
 import threading
-from collections import Counter
-from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
-
-from limits import RateLimitItemPerSecond
-from limits.storage import MemoryStorage
-from limits.strategies import MovingWindowRateLimiter
 
 from backend_gpu import logs
 from backend_gpu.engine import Engine
-from backend_gpu.errors import BackendError, ContentRefused, InvalidRequest, ModelLoading, RateLimited
-from backend_gpu.jobs.job import Job, JobRequest
+from backend_gpu.errors import InvalidRequest, QueueFull, RateLimited
+from backend_gpu.jobs.blocklist import Blocklist
+from backend_gpu.jobs.forecast import Forecast
+from backend_gpu.jobs.job import Job
+from backend_gpu.jobs.request import JobRequest
+from backend_gpu.jobs.retries import Claim
 from backend_gpu.jobs.store import JobStore
-from backend_gpu.jobs.worker import Worker
-from backend_gpu.plain_text import visible
+from backend_gpu.plain_text import JAPANESE
 
-# Kana, kanji (々 and 〇 among them), half-width kana
-JAPANESE_CHARACTERS = "\u3005-\u3007\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
-JAPANESE = re.compile(f"[{JAPANESE_CHARACTERS}]")
-LETTER = rf"[^\W{JAPANESE_CHARACTERS}]"  # of a word: Japanese beside it ends one
 logger = logging.getLogger(__name__)
 
-LOADING_RETRY_S = 5.0
-MAX_REFUSED = 10_000  # claims; whoever is forgotten gets an earlier job's pictures at worst
-FULL_RETRY_S = 30.0  # told when the queue is full and no time was measured yet
-
-
-class Blocklist:
-    """Terms that no prompt may have: Latin ones as whole words, Japanese ones anywhere."""
-
-    def __init__(self, terms: Iterable[str]) -> None:
-        patterns = (
-            re.escape(term) if JAPANESE.search(term) else rf"(?<!{LETTER}){re.escape(term)}(?!{LETTER})"
-            for term in map(folded, terms)
-            if term  # one of unseen characters alone would be in every text
-        )
-        self._pattern = re.compile("|".join(patterns) or r"(?!)")
-
-    @staticmethod
-    def read(path: Path | None) -> "Blocklist":
-        """Read a UTF-8 file of one term a line; empty lines and those that start with # say nothing.
-
-        Raises:
-            InvalidRequest: it can't be read.
-        """
-        if path is None:
-            return Blocklist(())
-        try:
-            lines = path.read_text(encoding="utf-8-sig").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise InvalidRequest(f"can't read the blocklist {path}: {error}") from error
-        return Blocklist(term for term in map(str.strip, lines) if term and not term.startswith("#"))
-
-    def check(self, text: str, param: str) -> None:
-        """Refuse a text with a term.
-
-        Raises:
-            ContentRefused: there is one.
-        """
-        joined = text.replace("\t", "")  # which some see as nothing
-        if any(self._pattern.search(folded(hidden, unseen)) for hidden in (text, joined) for unseen in ("", " ")):
-            raise ContentRefused(f"{param} has a term that this service does not draw: change it", param)
-
-
-def folded(text: str, unseen: str = "") -> str:
-    """A text without what hides a term: case, width, the kind and number of spaces, characters that nobody sees.
-
-    Args:
-        unseen: stands for each of those: nothing (bo_mb), or a space (a_bomb).
-    """
-    return " ".join(visible(text, unseen).casefold().split())
-
 
 @dataclass(frozen=True, kw_only=True)
-class Quota:
-    """How many pictures one owner may ask for."""
+class Limits:
+    """How much may be asked for."""
 
-    pictures: int
-    window_s: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Claim:
-    """How a caller recognises the job that an earlier try of the same submission made."""
-
-    owner: str
-    key: str | None = None  # chosen by the caller; None: only clients' own retries are recognised
-    fingerprint: str = ""  # of what was asked for
-
-    @property
-    def idempotency_key(self) -> str | None:
-        """The key among those of all owners."""
-        return None if self.key is None else f"{self.owner} {self.key}"
-
-
-class PicturesAskedFor(MemoryStorage):
-    """What `limits` counts: the pictures of accepted jobs, as the store knows them after a restart too."""
-
-    def __init__(self, store: JobStore) -> None:
-        super().__init__()
-        self.store = store
-
-    def get_moving_window(self, key: str, limit: int, expiry: int) -> tuple[float, int]:  # noqa: ARG002 # as limits has it
-        """When the first picture of the window was asked for, and how many were."""
-        _, owner, *_ = key.split("/")
-        pictures, first_at = self.store.pictures_since(owner, self.store.clock() - expiry)
-        return first_at, pictures
+    queued_jobs: int  # at once
+    jobs_per_owner: int  # queued or running at once
+    quota_pictures: int  # of one owner in the window
+    quota_window_s: int
 
 
 class Intake:
     """The way into the queue."""
 
-    def __init__(self, store: JobStore, worker: Worker, blocklist: Blocklist, quota: Quota) -> None:
-        self.store, self.worker, self.blocklist, self.quota = store, worker, blocklist, quota
-        self._limiter = MovingWindowRateLimiter(PicturesAskedFor(store))
-        self._limit = RateLimitItemPerSecond(quota.pictures, quota.window_s)
-        self._refused: Counter[Claim] = Counter()  # tries that made no job; in memory, as a client soon comes again
-        self._lock = threading.Lock()  # between asking the quota and accepting the job that uses it
-
-    def engine(self) -> Engine:
-        """What draws here.
-
-        Raises:
-            ModelLoading: nothing yet.
-        """
-        engine = self.worker.engine
-        if engine is None:
-            reason = self.worker.load_error or "the model is being loaded"
-            raise ModelLoading(f"{reason}: try again in {LOADING_RETRY_S:.0f} s", LOADING_RETRY_S)
-        return engine
+    def __init__(self, store: JobStore, forecast: Forecast, blocklist: Blocklist, limits: Limits) -> None:
+        self.store, self.forecast, self.blocklist, self.limits = store, forecast, blocklist, limits
+        self._lock = threading.Lock()  # between looking at key and limits and adding the job: this process alone adds
 
     def earlier(self, claim: Claim) -> Job | None:
-        """The job that the claim's key has made; it is found while the model loads too.
+        """The job that the claim's key has made.
 
         Raises:
             IdempotencyConflict: the key came before with another fingerprint.
@@ -144,57 +44,33 @@ class Intake:
         key = claim.idempotency_key
         return None if key is None else self.store.find(key, claim.fingerprint)
 
-    def was_refused(self, claim: Claim) -> bool:
-        """Whether an earlier try of this claim made no job; asking takes one of its refusals away."""
-        with self._lock:
-            if not self._refused[claim]:
-                del self._refused[claim]
-                return False
-            self._refused[claim] -= 1
-            return True
-
-    def note_refusal(self, claim: Claim) -> None:
-        """A try of this claim made no job, and its client will come again."""
-        with self._lock:
-            if len(self._refused) >= MAX_REFUSED:
-                self._refused.clear()
-            self._refused[claim] += 1
-
-    def accept(self, request: JobRequest, claim: Claim) -> Job:
+    def accept(self, engine: Engine, request: JobRequest, claim: Claim) -> Job:
         """Make a job of a request, or find the one that the same key made.
 
         Raises:
-            ModelLoading: the engine can't check or draw anything yet.
             ContentRefused: a term of the blocklist.
-            InvalidRequest: the model can't draw that prompt.
+            InvalidRequest: the model can't draw that prompt, or the quota never has so many pictures.
             RateLimited, QueueFull: too much at once or in the window.
             IdempotencyConflict: the key came before with another fingerprint.
             StorageUnavailable: it could not be written down, so it was not accepted.
         """
-        unknown_words = self.check_prompts(request)
+        unknown_words = self.check_prompts(engine, request)
         with self._lock:
             if earlier := self.earlier(claim):  # it may have come meanwhile, and is not counted twice
                 return earlier
-            if not self._limiter.test(self._limit, request.owner, cost=request.n):
-                raise self._over_quota(request)
-            job, _ = self.store.add(
-                request,
-                self._retry_after_s(),
-                claim.idempotency_key,
-                claim.fingerprint,
-                logs.request_id.get(),
-                unknown_words,
+            self._check_quota(request)
+            self._check_caps(request.owner)
+            job = self.store.add(
+                request, claim.idempotency_key, claim.fingerprint, logs.request_id.get(), unknown_words
             )
         logger.info("job accepted", extra=job.log_ids | {"pictures": request.n})
-        self.worker.notify()
         return job
 
-    def check_prompts(self, request: JobRequest) -> list[str]:
+    def check_prompts(self, engine: Engine, request: JobRequest) -> list[str]:
         """Refuse what can't be drawn or must not be.
 
         Returns: the words of both prompts that the model does not know, each once.
         """
-        engine = self.engine()
         texts = {"prompt": request.prompt, "negative_prompt": request.negative_prompt}
         for param, text in (texts | {"source_prompt": request.source_prompt}).items():
             self.blocklist.check(text, param)
@@ -215,20 +91,32 @@ class Intake:
                 raise InvalidRequest(f"negative_prompt: {error}", "negative_prompt") from error
         return list(dict.fromkeys(unknown_words))
 
-    def _over_quota(self, request: JobRequest) -> BackendError:
-        if request.n > self.quota.pictures:  # waiting would not help
-            return InvalidRequest(
-                f"n is {request.n}, at most {self.quota.pictures} pictures in {self.quota.window_s} s", "n"
-            )
-        stats = self._limiter.get_window_stats(self._limit, request.owner)
-        wait_s = min(max(1.0, stats.reset_time - self.store.clock()), self.quota.window_s)
-        return RateLimited(
-            f"at most {self.quota.pictures} pictures in {self.quota.window_s} s: {stats.remaining} are left "
+    def _check_quota(self, request: JobRequest) -> None:
+        now, pictures, window_s = self.store.clock(), self.limits.quota_pictures, self.limits.quota_window_s
+        used, first_at = self.store.pictures_since(request.owner, now - window_s)
+        if used <= pictures - request.n:
+            return
+        if request.n > pictures:  # waiting would not help
+            raise InvalidRequest(f"n is {request.n}, at most {pictures} pictures in {window_s} s", "n")
+        wait_s = min(max(1.0, first_at + window_s - now), window_s)
+        raise RateLimited(
+            f"at most {pictures} pictures in {window_s} s: {pictures - used} are left "
             f"and {request.n} were asked for; more are free in {wait_s:.0f} s",
             wait_s,
         )
 
-    def _retry_after_s(self) -> float:
-        """When a full queue has room again, roughly: after one batch."""
-        seconds = self.worker.seconds_per_picture()
-        return FULL_RETRY_S if seconds is None else max(1.0, seconds * self.worker.options.max_batch_pictures)
+    def _check_caps(self, owner: str) -> None:
+        if (queued := self.store.count("queued")) >= self.limits.queued_jobs:
+            wait_s = self.forecast.retry_after_s()
+            raise QueueFull(
+                f"the queue is full: {queued} jobs wait, at most {self.limits.queued_jobs}; "
+                f"try again in {wait_s:.0f} s",
+                wait_s,
+            )
+        if (owned := self.store.count("queued", "running", owner=owner)) >= self.limits.jobs_per_owner:
+            wait_s = self.forecast.retry_after_s()
+            raise RateLimited(
+                f"you have {owned} jobs waiting or running, at most {self.limits.jobs_per_owner}: "
+                f"wait for one to end (about {wait_s:.0f} s) or cancel one",
+                wait_s,
+            )

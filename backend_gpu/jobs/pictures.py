@@ -20,7 +20,6 @@ logger = logging.getLogger(__name__)
 RETRY_INTERVAL_S = 5.0  # before the first retry of a delivery; each further one waits twice as long
 MAX_RETRY_INTERVAL_S = 300.0
 MAX_DOUBLINGS = 10  # more would overflow one day
-STOP_S = 5.0  # how long a stop waits for a gallery that hangs
 
 
 class Pictures:
@@ -51,9 +50,9 @@ class Pictures:
 
     def drop_all_but(self, jobs: Sequence[Job]) -> None:
         """After a start: remove pictures of runs that a crash cut off before their job ended."""
-        kept = {job.id for job in jobs}
+        wanted = {job.id for job in jobs}
         for folder in self.folder.glob("*"):
-            if folder.name not in kept:
+            if folder.name not in wanted:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def read(self, job: Job, index: int) -> bytes | None:
@@ -120,18 +119,22 @@ class Delivery:
         """There is something to deliver."""
         self._wake.set()
 
-    def stop(self) -> None:
-        """End after the job at hand, or in the middle of it; the rest is delivered after the next start."""
+    def stop(self, timeout_s: float) -> None:
+        """End after the job at hand, or in the middle of it; the rest is delivered after the next start.
+
+        Args:
+            timeout_s: how long a gallery that hangs is waited for.
+        """
         self._stopping.set()
         self._wake.set()
         if self._thread.is_alive():  # it never was, if the data folder could not be used
-            self._thread.join(STOP_S)
+            self._thread.join(timeout_s)
 
     def deliver_due(self) -> None:
         """Deliver what is new, then what failed before and is due; cut short when something new comes.
 
         Raises:
-            StorageUnavailable: it can't be read what there is to deliver.
+            StorageUnavailable: the list of undelivered jobs can't be read.
         """
         now, jobs = self.clock(), self.store.undelivered()
         # Noted as delivered though the disk reported an error: nothing is left to try

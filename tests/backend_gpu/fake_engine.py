@@ -19,7 +19,7 @@ from backend_gpu.engine import (
     Text,
 )
 from backend_gpu.errors import InvalidRequest, OutOfMemory
-from backend_gpu.jobs.worker import SMOKE_PROMPT
+from backend_gpu.jobs.drawing import SMOKE_PROMPT
 from tests.backend_gpu.waiting import WAIT_S
 
 MAX_TOKENS = 20  # of a prompt; a token is a word
@@ -119,13 +119,13 @@ class FakeEngine:
         previews, done = Previews(sum(settings.steps.values()), self.clock), 0
         for stage, total in settings.steps.items():
             for step in range(1, total + 1):
-                self._step(stage, len(drawings))
+                self._step(stage, drawings)
                 done += 1
                 x_start = estimate(drawings, stage, step / total) if previews.is_due(done) else None
                 yield StepReport(stage=stage, step=step, total_steps=total, x_start=x_start)
         yield estimate(drawings, stage, 1.0)
 
-    def _step(self, stage: str, pictures: int) -> None:
+    def _step(self, stage: str, drawings: Sequence[Drawing]) -> None:
         with self._gate:
             self._is_waiting = True
             self._gate.notify_all()
@@ -136,7 +136,7 @@ class FakeEngine:
             failure, self.failure = self.failure, None
             raise failure
         self.steps += 1
-        self.spend(self.step_s(stage, pictures))
+        self.spend(self.step_s(stage, len(drawings)))
 
 
 def estimate(drawings: Sequence[Drawing], stage: str, share: float) -> Pixels:

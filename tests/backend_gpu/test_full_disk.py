@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from backend_gpu.jobs.store import JobStore
-from tests.backend_gpu.jobs.conftest import ROOMY, a_request
+from tests.backend_gpu.jobs.conftest import a_request
 from tests.backend_gpu.service_process import ServiceProcess
 from tests.backend_gpu.waiting import wait_until
 
@@ -45,8 +45,8 @@ def assert_nothing_is_taken(service: ServiceProcess) -> None:
 
 
 def test_a_queue_that_can_be_read_but_not_written_is_worked_off_when_there_is_room(tmp_path: Path) -> None:
-    with closing(JobStore(tmp_path / "running" / "jobs.sqlite3", ROOMY)) as store:
-        waiting = [store.add(a_request(**SHORT, owner=owner), 1)[0].id for owner in ("anna", "ben", "cleo")]
+    with closing(JobStore(tmp_path / "running" / "jobs.sqlite3")) as store:
+        waiting = [store.add(a_request(**SHORT, owner=owner)).id for owner in ("anna", "ben", "cleo")]
         assert (tmp_path / "running" / "jobs.sqlite3-wal").stat().st_size > ROOM_TO_READ
         shutil.copytree(tmp_path / "running", tmp_path / "data")  # as a crash leaves it
     with started_on_a_full_disk(tmp_path / "data", ROOM_TO_READ) as service:
@@ -59,8 +59,8 @@ def test_a_queue_that_can_be_read_but_not_written_is_worked_off_when_there_is_ro
 
 
 def test_a_queue_that_cannot_be_opened_is_opened_when_there_is_room(tmp_path: Path) -> None:
-    with closing(JobStore(tmp_path / "data" / "jobs.sqlite3", ROOMY)) as store:
-        job_id = store.add(a_request(**SHORT), 1)[0].id
+    with closing(JobStore(tmp_path / "data" / "jobs.sqlite3")) as store:
+        job_id = store.add(a_request(**SHORT)).id
     with started_on_a_full_disk(tmp_path / "data", ROOM_TO_START) as service:
         assert_nothing_is_taken(service)
         assert service.http.get(f"/v1/jobs/{job_id}").json()["error"]["code"] == "storage_unavailable"

@@ -11,11 +11,10 @@ from pathlib import Path
 import pytest
 
 from backend_gpu.errors import BackendError, StorageDamaged, StorageUnavailable
-from backend_gpu.jobs import worker
 from backend_gpu.jobs.folder_lock import FolderLock
 from backend_gpu.jobs.store import JobStore
 from tests.backend_gpu.api.running_service import RunningService, error_of, running_service
-from tests.backend_gpu.jobs.conftest import ROOMY, a_request
+from tests.backend_gpu.jobs.conftest import a_request
 from tests.backend_gpu.service_process import run_backend
 from tests.backend_gpu.waiting import wait_until
 
@@ -58,7 +57,7 @@ def empty_journal(data_dir: Path) -> None:
 
 
 def put_an_empty_queue_into_the_same_file(data_dir: Path) -> None:
-    JobStore(data_dir / "other" / "jobs.sqlite3", ROOMY).close()
+    JobStore(data_dir / "other" / "jobs.sqlite3").close()
     (data_dir / "jobs.sqlite3").write_bytes((data_dir / "other" / "jobs.sqlite3").read_bytes())
     empty_journal(data_dir)
 
@@ -103,11 +102,8 @@ def test_nothing_is_accepted_into_a_queue_that_was_taken_away(tmp_path: Path, me
         assert_nothing_is_accepted(running)
 
 
-def test_a_queue_that_is_put_back_is_used_again_with_all_its_jobs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(worker, "STORAGE_RETRY_S", 0.1)
-    with running_service(tmp_path / "data") as running:
+def test_a_queue_that_is_put_back_is_used_again_with_all_its_jobs(tmp_path: Path) -> None:
+    with running_service(tmp_path / "data", storage_retry_s=0.1) as running:
         running.engine.hold()
         held = running.submit()["id"]
         (tmp_path / "data").rename(tmp_path / "elsewhere")
@@ -172,10 +168,10 @@ UNREADABLE_REQUESTS: dict[str, object] = {
 
 def test_jobs_that_cannot_be_read_fail_alone(tmp_path: Path) -> None:
     path = tmp_path / "data" / "jobs.sqlite3"
-    with closing(JobStore(path, ROOMY)) as store:
-        before = store.add(a_request(), 1)[0].id
-        broken = {name: store.add(a_request(), 1)[0].id for name in UNREADABLE_REQUESTS}
-        after = store.add(a_request(), 1)[0].id
+    with closing(JobStore(path)) as store:
+        before = store.add(a_request()).id
+        broken = {name: store.add(a_request()).id for name in UNREADABLE_REQUESTS}
+        after = store.add(a_request()).id
     with closing(sqlite3.connect(path)) as sql, sql:
         for name, stored in UNREADABLE_REQUESTS.items():
             sql.execute("UPDATE jobs SET request = CAST(? AS TEXT) WHERE id = ?", (stored, broken[name]))
@@ -216,10 +212,10 @@ NONSENSE: dict[str, object] = {
 
 def test_nonsense_in_any_column_of_a_job_stops_nobody_else(tmp_path: Path) -> None:
     path = tmp_path / "data" / "jobs.sqlite3"
-    with closing(JobStore(path, ROOMY)) as store:
-        good = store.add(a_request(), 1)[0].id
-        waiting = {column: store.add(a_request(), 1)[0].id for column in NONSENSE}
-        ended = {column: store.cancel(store.add(a_request(owner="ended"), 1)[0].id).id for column in NONSENSE}
+    with closing(JobStore(path)) as store:
+        good = store.add(a_request()).id
+        waiting = {column: store.add(a_request()).id for column in NONSENSE}
+        ended = {column: store.cancel(store.add(a_request(owner="ended")).id).id for column in NONSENSE}
     with closing(sqlite3.connect(path)) as sql, sql:
         sql.execute("""UPDATE jobs SET unknown_words = '["\\ud800"]' WHERE id = ?""", (good,))
         for column, value in NONSENSE.items():
@@ -235,13 +231,13 @@ def test_nonsense_in_any_column_of_a_job_stops_nobody_else(tmp_path: Path) -> No
             assert running.wait_for(waiting[column])["status"] in {"succeeded", "failed"}, column
             assert running.http.get(f"/v1/jobs/{ended[column]}").status_code == 200, column
         assert running.wait_for(running.submit()["id"])["status"] == "succeeded"
-        wait_until(lambda: not running.service.store.undelivered())
+        wait_until(lambda: not running.store.undelivered())
 
 
 def test_nonsense_among_turns_and_measured_times_stops_nobody(tmp_path: Path) -> None:
     path = tmp_path / "data" / "jobs.sqlite3"
-    with closing(JobStore(path, ROOMY)) as store:
-        job = store.add(a_request(), 1)[0].id
+    with closing(JobStore(path)) as store:
+        job = store.add(a_request()).id
     with closing(sqlite3.connect(path)) as sql, sql:
         sql.execute(
             "INSERT INTO owners (owner, turn) VALUES ('anna', 'x'), ('ben', 1e300), ('cleo', 9223372036854775807)"
@@ -254,7 +250,7 @@ def test_nonsense_among_turns_and_measured_times_stops_nobody(tmp_path: Path) ->
         assert running.wait_for(job)["status"] == "succeeded"
         for owner in ("ben", "cleo"):
             assert running.wait_for(running.submit(owner=owner)["id"])["status"] == "succeeded"
-        turns = running.service.store._read("SELECT turn FROM owners ORDER BY turn")
+        turns = running.store.database.read("SELECT turn FROM owners ORDER BY turn")
         assert [row["turn"] for row in turns] == [1, 2, 3]
         assert running.http.get("/readyz").status_code == 200
 
@@ -264,9 +260,9 @@ def test_nonsense_among_turns_and_measured_times_stops_nobody(tmp_path: Path) ->
 
 def test_a_damaged_queue_is_told_as_such_at_the_start(tmp_path: Path) -> None:
     path = tmp_path / "data" / "jobs.sqlite3"
-    with closing(JobStore(path, ROOMY)) as store:
+    with closing(JobStore(path)) as store:
         for seed in range(50):
-            store.add(a_request(seed=seed), 1)
+            store.add(a_request(seed=seed))
     content = bytearray(path.read_bytes())
     content[100:4096] = b"\xff" * 3996  # of the first page, behind the header
     path.write_bytes(content)
@@ -280,12 +276,12 @@ def test_a_damaged_queue_is_told_as_such_at_the_start(tmp_path: Path) -> None:
 
 def test_a_queue_damaged_while_the_service_runs_is_told_as_such(tmp_path: Path) -> None:
     with running_service(tmp_path / "data") as running:
-        running.service.store._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        running.store.database.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         size = (tmp_path / "data" / "jobs.sqlite3").stat().st_size
         with (tmp_path / "data" / "jobs.sqlite3").open("r+b") as file:
             file.seek(4096)
             file.write(b"\xff" * (size - 4096))
-        running.service.store._connection.execute("PRAGMA shrink_memory")
+        running.store.database.connection.execute("PRAGMA shrink_memory")
         message = error_of(running.http.post("/v1/jobs", json={"prompt": "a"}), 503, "storage_damaged")["message"]
         assert "is damaged" in message
         assert "free some space" not in message
@@ -293,11 +289,11 @@ def test_a_queue_damaged_while_the_service_runs_is_told_as_such(tmp_path: Path) 
 
 def test_a_queue_without_a_column_is_told_with_its_name(tmp_path: Path) -> None:
     path = tmp_path / "data" / "jobs.sqlite3"
-    JobStore(path, ROOMY).close()
+    JobStore(path).close()
     with closing(sqlite3.connect(path)) as sql, sql:
         sql.execute("ALTER TABLE jobs RENAME COLUMN pictures TO images")
     with pytest.raises(StorageDamaged, match=r"has no jobs\.pictures"):
-        JobStore(path, ROOMY)
+        JobStore(path)
     ended = run_backend(data_dir=tmp_path / "data", port=0)
     assert ended.returncode == 2
     assert ended.stderr.startswith("error: ")
@@ -307,17 +303,17 @@ def test_a_queue_without_a_column_is_told_with_its_name(tmp_path: Path) -> None:
 @pytest.mark.parametrize("version", [0, 1, 3])
 def test_a_queue_that_tells_a_wrong_version_is_told_in_a_line(tmp_path: Path, version: int) -> None:
     path = tmp_path / "jobs.sqlite3"
-    JobStore(path, ROOMY).close()
+    JobStore(path).close()
     with closing(sqlite3.connect(path)) as sql:
         sql.execute(f"PRAGMA user_version = {version}")
     with pytest.raises(StorageDamaged, match=rf"says that it is of version {version}, but has other tables"):
-        JobStore(path, ROOMY)
+        JobStore(path)
 
 
 def test_more_columns_than_this_version_knows_do_no_harm(tmp_path: Path) -> None:
     path = tmp_path / "data" / "jobs.sqlite3"
-    with closing(JobStore(path, ROOMY)) as store:
-        job = store.add(a_request(), 1)[0].id
+    with closing(JobStore(path)) as store:
+        job = store.add(a_request()).id
     with closing(sqlite3.connect(path)) as sql:
         for table in ("jobs", "owners", "timings"):
             sql.execute(f"ALTER TABLE {table} ADD COLUMN later TEXT")
@@ -344,42 +340,39 @@ def test_other_programs_may_tidy_the_file_up_while_the_service_runs(tmp_path: Pa
 
 def test_a_mistake_in_our_sql_is_no_full_disk(tmp_path: Path) -> None:
     with running_service(tmp_path / "data") as running:
-        with running.service.store._lock:
-            running.service.store._connection.execute("ALTER TABLE jobs RENAME COLUMN pictures TO images")
+        with running.store.database.lock:
+            running.store.database.connection.execute("ALTER TABLE jobs RENAME COLUMN pictures TO images")
         message = error_of(running.http.post("/v1/jobs", json={"prompt": "a"}), 500, "internal_error")["message"]
         assert "free some space" not in message
         assert "log" in message
 
 
-def test_a_mistake_that_keeps_the_worker_from_drawing_is_told_by_the_readiness(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(worker, "STORAGE_RETRY_S", 0.1)
-    with running_service(tmp_path / "data") as running:
-        with running.service.store._lock:
-            running.service.store._connection.execute("ALTER TABLE jobs RENAME COLUMN finished_at TO ended_at")
-        running.service.worker.notify()
+def test_a_mistake_that_keeps_the_worker_from_drawing_is_told_by_the_readiness(tmp_path: Path) -> None:
+    with running_service(tmp_path / "data", storage_retry_s=0.1) as running:
+        with running.store.database.lock:
+            running.store.database.connection.execute("ALTER TABLE jobs RENAME COLUMN finished_at TO ended_at")
+        running.worker.notify()
         wait_until(lambda: running.http.get("/readyz").status_code == 500)
         assert "fails again and again" in error_of(running.http.get("/readyz"), 500, "internal_error")["message"]
-        with running.service.store._lock:
-            running.service.store._connection.execute("ALTER TABLE jobs RENAME COLUMN ended_at TO finished_at")
+        with running.store.database.lock:
+            running.store.database.connection.execute("ALTER TABLE jobs RENAME COLUMN ended_at TO finished_at")
         wait_until(lambda: running.http.get("/readyz").status_code == 200)
 
 
 def test_a_file_that_another_program_holds_is_told_as_such(tmp_path: Path) -> None:
-    with closing(JobStore(tmp_path / "jobs.sqlite3", ROOMY)) as store:
-        store._connection.execute("PRAGMA busy_timeout = 10")
-        with closing(sqlite3.connect(store.path, isolation_level=None)) as other:
+    with closing(JobStore(tmp_path / "jobs.sqlite3")) as store:
+        store.database.connection.execute("PRAGMA busy_timeout = 10")
+        with closing(sqlite3.connect(store.database.path, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             with pytest.raises(StorageUnavailable, match="another program holds the queue's file") as refusal:
-                store.add(a_request(), 1)
+                store.add(a_request())
             assert "free some space" not in str(refusal.value)
-        store.add(a_request(), 1)
+        store.add(a_request())
 
 
 def test_an_sqlite_that_is_too_old_is_told_in_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 34, 1))
     monkeypatch.setattr(sqlite3, "sqlite_version", "3.34.1")
     with pytest.raises(BackendError, match=r"SQLite is 3\.34\.1, and the queue needs 3\.35 or newer"):
-        JobStore(tmp_path / "jobs.sqlite3", ROOMY)
+        JobStore(tmp_path / "jobs.sqlite3")
     assert not (tmp_path / "jobs.sqlite3").exists()

@@ -6,7 +6,7 @@ For the real engine in a process that can be killed see `service_process.py`.
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,11 @@ import httpx
 
 from backend_gpu.api.server import Server, listen
 from backend_gpu.engine import Engine
-from backend_gpu.service import Service, build_service
+from backend_gpu.jobs.feed import Feed
+from backend_gpu.jobs.pictures import Pictures
+from backend_gpu.jobs.store import JobStore
+from backend_gpu.jobs.worker import Worker
+from backend_gpu.service import Service, build_service, queue_options
 from backend_gpu.settings import Settings
 from tests.backend_gpu.fake_engine import FakeEngine
 from tests.backend_gpu.service_calls import ServiceCalls
@@ -31,6 +35,22 @@ class RunningService(ServiceCalls):
     engine: FakeEngine
     http: httpx.Client
 
+    @property
+    def store(self) -> JobStore:
+        return self.service.queue._store
+
+    @property
+    def pictures(self) -> Pictures:
+        return self.service.queue._pictures
+
+    @property
+    def feed(self) -> Feed:
+        return self.service.queue._feed
+
+    @property
+    def worker(self) -> Worker:
+        return self.service.queue._worker
+
 
 Serve = Callable[..., AbstractContextManager[RunningService]]
 
@@ -40,12 +60,16 @@ def running_service(
     data_dir: Path,
     engine: FakeEngine | None = None,
     open_engine: Callable[[], Engine] | None = None,
+    storage_retry_s: float = 5.0,
     **settings: Any,
 ) -> Iterator[RunningService]:
     """Serve on a free port of 127.0.0.1 from a thread of this process."""
     engine = engine or FakeEngine()
     made = Settings.model_validate({"data_dir": data_dir, "grace_s": 2.0} | settings)
-    service = build_service(made, open_engine or (lambda: engine))
+    options = queue_options(made)
+    options = replace(options, worker=replace(options.worker, storage_retry_s=storage_retry_s))
+    service = build_service(made, open_engine or (lambda: engine), options)
+    worker = service.queue._worker
     listener = listen("127.0.0.1", 0)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     server = Server(service)
@@ -57,11 +81,11 @@ def running_service(
         with httpx.Client(base_url=url, headers=headers, timeout=WAIT_S) as http:
             wait_until(lambda: server.started)
             if open_engine is None:
-                wait_until(lambda: service.worker.is_ready)
+                wait_until(lambda: worker.is_ready)
             yield RunningService(url, service, server, engine, http)
     finally:
         server.should_exit = True
-        wait_until(lambda: service.worker._stopping.is_set() or not thread.is_alive())
+        wait_until(lambda: worker.slots.stopping.is_set() or not thread.is_alive())
         engine.release()  # not before: what a test has held is still there when the service stops
         thread.join()
 

@@ -116,7 +116,7 @@ def test_no_deadline_cuts_an_answer_that_takes_its_time(hasty: RunningService) -
         events = threads.submit(lambda: hasty.http.get(f"/v1/jobs/{job_id}/events").text)
         plain = threads.submit(client.images.generate, prompt="a dog")
         stream = threads.submit(lambda: list(client.images.generate(prompt="a cat", stream=True)))
-        wait_until(lambda: len(hasty.service.feed._listeners) == 3)
+        wait_until(lambda: len(hasty.feed._listeners) == 3)
         checks_until = time.monotonic() + 2.5  # more than twice the deadlines
         wait_until(lambda: time.monotonic() > checks_until)
         hasty.engine.release()

@@ -95,7 +95,7 @@ def test_a_surprise_can_be_read_by_a_named_site(serve: Serve, monkeypatch: pytes
         raise RuntimeError("the inside")
 
     with serve(cors_origins=SITE) as running:
-        monkeypatch.setattr(running.service.store, "of_owner", broken)
+        monkeypatch.setattr(running.store, "of_owner", broken)
         answer = running.http.get("/v1/jobs?owner=a", headers={"Origin": SITE})
     error_of(answer, 500, "internal_error")
     assert answer.headers[ALLOWED] == SITE

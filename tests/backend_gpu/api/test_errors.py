@@ -113,12 +113,12 @@ def test_a_body_that_is_not_said_to_be_json_is_told_how_to_say_so(
     shared: RunningService, path: str, kind: str | None
 ) -> None:
     """A form or a script of another site sends the first kinds without asking."""
-    before = shared.service.store.count("succeeded")
+    before = shared.store.count("succeeded")
     for body in (json.dumps({"prompt": "a red apple"}).encode(), b"prompt=a", b""):
         headers = {} if kind is None else {"Content-Type": kind}
         error = error_of(shared.http.post(path, content=body, headers=headers), 400, "invalid_value")
         assert "Content-Type: application/json" in error["message"]
-    assert shared.service.store.count("succeeded") == before
+    assert shared.store.count("succeeded") == before
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,7 @@ def test_a_surprise_is_a_500_that_tells_nothing_of_the_inside(
         raise RuntimeError("the inside")
 
     with serve() as running:
-        monkeypatch.setattr(running.service.store, "of_owner", broken)
+        monkeypatch.setattr(running.store, "of_owner", broken)
         answer = running.http.get("/v1/jobs?owner=a", headers={"x-request-id": "surprise-1"})
         assert running.http.get("/healthz").status_code == 200
     error = error_of(answer, 500, "internal_error")
@@ -235,8 +235,8 @@ def test_an_answer_that_breaks_off_does_not_look_whole(
         with running.http.stream("GET", f"/v1/jobs/{job_id}/events") as answer:
             lines = answer.iter_lines()
             next(lines)
-            monkeypatch.setattr(running.service.store, "get", broken)
-            running.service.feed.publish_all()
+            monkeypatch.setattr(running.store, "get", broken)
+            running.feed.publish_all()
             with pytest.raises(httpx.RemoteProtocolError):
                 list(lines)
         monkeypatch.undo()
@@ -259,7 +259,7 @@ def test_a_request_without_a_proper_id_gets_one(shared: RunningService, given: s
 
 def test_a_service_that_cannot_write_is_not_ready_and_says_why(serve: Serve) -> None:
     with serve() as running:
-        connection = running.service.store._connection
+        connection = running.store.database.connection
         connection.execute("PRAGMA query_only = 1")
         error = error_of(running.http.get("/readyz"), 503, "storage_unavailable")
         assert running.http.get("/healthz").status_code == 200
@@ -268,16 +268,13 @@ def test_a_service_that_cannot_write_is_not_ready_and_says_why(serve: Serve) -> 
     assert "free some space or make it writable" in error["message"]
 
 
-def test_a_service_whose_pictures_wait_for_the_disk_is_not_ready_and_says_why(
-    serve: Serve, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("backend_gpu.jobs.worker.STORAGE_RETRY_S", 0.05)
-    with serve() as running:
-        running.service.pictures.folder.write_text("not a folder")
+def test_a_service_whose_pictures_wait_for_the_disk_is_not_ready_and_says_why(serve: Serve) -> None:
+    with serve(storage_retry_s=0.05) as running:
+        running.pictures.folder.write_text("not a folder")
         job_id = running.submit()["id"]
         wait_until(lambda: running.http.get("/readyz").status_code == 503)
         error = error_of(running.http.get("/readyz"), 503, "storage_unavailable")
-        running.service.pictures.folder.unlink()
+        running.pictures.folder.unlink()
         assert running.wait_for(job_id)["status"] == "succeeded"
         wait_until(lambda: running.http.get("/readyz").status_code == 200)
     assert "can't keep the pictures" in error["message"]
@@ -287,7 +284,7 @@ def test_a_service_whose_pictures_wait_for_the_disk_is_not_ready_and_says_why(
 def test_a_data_folder_that_cannot_be_written_refuses_jobs_and_loses_none(serve: Serve, pragma: str) -> None:
     with serve() as running:
         kept = running.wait_for(running.submit()["id"])
-        connection = running.service.store._connection
+        connection = running.store.database.connection
         connection.execute(f"PRAGMA {pragma}")
         if pragma.startswith("max"):
             for _ in range(40):  # until the last page is full
@@ -309,12 +306,12 @@ def test_pictures_are_served_while_the_gallery_is_down_and_delivered_later(serve
     root = tmp_path / "gallery"
     root.write_text("a file where a folder should be")
     with serve(gallery=str(root)) as running:
-        running.service.worker.delivery.retry_interval_s = 0.05
+        running.worker.outputs.delivery.retry_interval_s = 0.05
         job = running.wait_for(running.submit(n=2)["id"])
         assert job["status"] == "succeeded"
         answers = [running.http.get(image["url"]) for image in job["images"]]
         root.unlink()
-        wait_until(lambda: running.service.store.get(job["id"]).is_delivered)
+        wait_until(lambda: running.store.get(job["id"]).is_delivered)
         later = [running.http.get(image["url"]) for image in job["images"]]
     assert [answer.status_code for answer in answers] == [200, 200]
     assert [path.read_bytes() for path in sorted(root.rglob("*.png"))] == [answer.content for answer in answers]
@@ -325,7 +322,7 @@ def test_a_gallery_that_went_down_after_delivery_is_told_as_such(serve: Serve, t
     root = tmp_path / "gallery"
     with serve(gallery=str(root)) as running:
         job = running.wait_for(running.submit()["id"])
-        wait_until(lambda: running.service.store.get(job["id"]).is_delivered)
+        wait_until(lambda: running.store.get(job["id"]).is_delivered)
         root.rename(tmp_path / "away")
         root.write_text("a file where a folder should be")
         error_of(running.http.get(job["images"][0]["url"]), 503, "gallery_unavailable")

@@ -152,7 +152,7 @@ def test_places_in_the_queue_are_told_when_they_change(serve: Serve) -> None:
         seen: list[dict[str, Any]] = []
         follower = threading.Thread(target=lambda: seen.extend(events_of(running, ids[2])))
         follower.start()
-        wait_until(lambda: bool(running.service.feed._listeners))
+        wait_until(lambda: bool(running.feed._listeners))
         running.http.post(f"/v1/jobs/{ids[1]}/cancel")
         running.engine.release()
         follower.join()
@@ -188,8 +188,8 @@ def test_a_follower_that_goes_away_leaves_nothing_behind(serve: Serve) -> None:
         with httpx.stream("GET", f"{running.url}/v1/jobs/{job_id}/events") as answer:
             lines = answer.iter_lines()
             assert next(lines) == "event: job"
-            assert running.service.feed._listeners
-        wait_until(lambda: not running.service.feed._listeners)
+            assert running.feed._listeners
+        wait_until(lambda: not running.feed._listeners)
 
 
 def test_many_followers_see_the_same_end(serve: Serve) -> None:
@@ -200,7 +200,7 @@ def test_many_followers_see_the_same_end(serve: Serve) -> None:
         followers = [threading.Thread(target=lambda: ends.append(events_of(running, job_id)[-1])) for _ in range(10)]
         for follower in followers:
             follower.start()
-        wait_until(lambda: len(running.service.feed._listeners.get(job_id, ())) == 10)
+        wait_until(lambda: len(running.feed._listeners.get(job_id, ())) == 10)
         running.engine.release()
         for follower in followers:
             follower.join()

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from backend_gpu.errors import ContentRefused, InvalidRequest
-from backend_gpu.jobs.intake import Blocklist
+from backend_gpu.jobs.blocklist import Blocklist
 from tests.backend_gpu.api.running_service import RunningService, Serve, error_of, running_service
 from tests.backend_gpu.fake_engine import MAX_TOKENS
 from tests.backend_gpu.waiting import wait_until
@@ -105,7 +105,7 @@ def test_a_signature_opens_no_path_that_is_no_picture(guarded: RunningService, p
 def test_a_refused_submission_makes_no_job(guarded: RunningService) -> None:
     answer = httpx.post(f"{guarded.url}/v1/jobs", json={"prompt": "a", "owner": "nobody"})
     assert answer.status_code == 401
-    assert guarded.service.store.of_owner("nobody", 1) == []
+    assert guarded.store.of_owner("nobody", 1) == []
 
 
 def test_without_a_token_everything_is_open(shared: RunningService) -> None:
@@ -298,7 +298,7 @@ def test_user_text_stays_out_of_file_names_and_cannot_break_the_record(serve: Se
     nasty = "'; DROP TABLE jobs; -- ../../etc/passwd %s {x} <b>"
     with serve(gallery=str(tmp_path / "gallery")) as running:
         job = running.wait_for(running.submit(prompt=nasty, source_prompt=nasty, negative_prompt=nasty)["id"])
-        wait_until(lambda: running.service.store.get(job["id"]).is_delivered)
+        wait_until(lambda: running.store.get(job["id"]).is_delivered)
         assert job["request"]["prompt"] == nasty
         (path,) = (tmp_path / "gallery").rglob("*.png")
     assert re.fullmatch(r"\d{8}T\d{6}_[0-9a-f]{32}_0\.png", path.name)

@@ -60,8 +60,8 @@ def test_a_page_of_another_name_makes_no_job(shared: RunningService) -> None:
             shared.url, f"{request}Connection: close\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
         )
         assert answer.status == 421
-    assert shared.service.store.of_owner("rebound", 1) == []
-    assert shared.service.store.of_owner("openai", 1) == []
+    assert shared.store.of_owner("rebound", 1) == []
+    assert shared.store.of_owner("openai", 1) == []
 
 
 def test_a_caller_that_names_no_host_means_the_address_that_it_called(shared: RunningService) -> None:

@@ -108,7 +108,7 @@ def test_seeds_left_open_differ(shared: RunningService) -> None:
 
 def test_an_accepted_job_is_in_the_store_before_the_answer(held: RunningService) -> None:
     job = held.submit()
-    assert held.service.store.get(job["id"]).request.prompt == "a red apple"
+    assert held.store.get(job["id"]).request.prompt == "a red apple"
 
 
 def test_a_queued_job_tells_its_place_and_nothing_of_drawing(held: RunningService) -> None:
@@ -333,7 +333,7 @@ def test_there_is_no_picture_beyond_n_or_before_the_end(held: RunningService) ->
 def test_a_picture_deleted_from_the_gallery_is_not_found(serve: Serve, tmp_path: Path) -> None:
     with serve(gallery=str(tmp_path / "gallery")) as running:
         job = running.wait_for(running.submit()["id"])
-        wait_until(lambda: running.service.store.get(job["id"]).is_delivered)
+        wait_until(lambda: running.store.get(job["id"]).is_delivered)
         (path,) = (tmp_path / "gallery").rglob("*.png")
         assert running.http.get(job["images"][0]["url"]).status_code == 200
         path.unlink()
@@ -446,7 +446,7 @@ def test_the_same_key_and_body_are_the_same_job(shared: RunningService, owner: s
     first, second = (submit_with_key(shared, "key 1", owner=owner) for _ in range(2))
     assert (first.status_code, second.status_code) == (202, 202)
     assert first.json()["id"] == second.json()["id"]
-    assert len(shared.service.store.of_owner(owner, 10)) == 1
+    assert len(shared.store.of_owner(owner, 10)) == 1
 
 
 def test_the_same_key_is_another_job_for_another_owner(shared: RunningService, owner: str) -> None:
@@ -458,7 +458,7 @@ def test_the_same_key_with_another_body_is_a_conflict(shared: RunningService, ow
     submit_with_key(shared, "key", owner=owner)
     answer = submit_with_key(shared, "key", owner=owner, prompt="a blue apple")
     assert (answer.status_code, answer.json()["error"]["code"]) == (409, "idempotency_conflict")
-    assert len(shared.service.store.of_owner(owner, 10)) == 1
+    assert len(shared.store.of_owner(owner, 10)) == 1
 
 
 def test_the_same_key_at_the_same_moment_makes_one_job(shared: RunningService, owner: str) -> None:
@@ -470,7 +470,7 @@ def test_the_same_key_at_the_same_moment_makes_one_job(shared: RunningService, o
 
     with ThreadPoolExecutor(8) as threads:
         assert len(set(threads.map(submit, range(8)))) == 1
-    assert len(shared.service.store.of_owner(owner, 10)) == 1
+    assert len(shared.store.of_owner(owner, 10)) == 1
 
 
 def test_a_key_is_good_where_the_quota_is_used_up(serve: Serve) -> None:

@@ -51,7 +51,7 @@ def test_an_owners_jobs_are_capped_and_others_are_not_harmed(serve: Serve) -> No
 
 def test_an_owners_pictures_are_capped_per_window(serve: Serve) -> None:
     with serve(quota_pictures=5, quota_window_s=100) as running:
-        running.service.store.clock = clock = Clock()
+        running.store.clock = clock = Clock()
         running.submit(owner="hog", n=3)
         clock.advance(30)
         error, retry_after = refused(running, "rate_limit_exceeded", owner="hog", n=3)
@@ -65,7 +65,7 @@ def test_an_owners_pictures_are_capped_per_window(serve: Serve) -> None:
 
 def test_the_window_moves_on(serve: Serve) -> None:
     with serve(quota_pictures=1, quota_window_s=10) as running:
-        running.service.store.clock = clock = Clock()
+        running.store.clock = clock = Clock()
         running.submit()
         clock.advance(9.9)
         _, retry_after = refused(running, "rate_limit_exceeded")
@@ -77,14 +77,14 @@ def test_the_window_moves_on(serve: Serve) -> None:
 @pytest.mark.parametrize("ahead_s", [3600, 365 * 86400])
 def test_a_wait_is_never_told_longer_than_the_window(serve: Serve, ahead_s: float) -> None:
     with serve(quota_pictures=1, quota_window_s=60) as running:
-        running.service.store.clock = clock = Clock()
+        running.store.clock = clock = Clock()
         clock.advance(ahead_s)
         running.submit()
         clock.advance(-ahead_s)
         error, retry_after = refused(running, "rate_limit_exceeded")
         assert retry_after == 60
         assert "more are free in 60 s" in error["message"]
-        running.service.store.prune(86400)  # as the worker does every few seconds
+        running.store.prune(86400)  # as the worker does every few seconds
         clock.advance(61)
         running.submit()
 
@@ -173,7 +173,7 @@ def test_a_model_that_cannot_be_loaded_says_why(serve: Serve) -> None:
         raise CheckpointError("the weights are missing: run make weights")
 
     with serve(open_engine=no_engine) as running:
-        wait_until(lambda: bool(running.service.worker.load_error))
+        wait_until(lambda: bool(running.worker.load_error))
         error = error_of(running.http.get("/readyz"), 503, "model_loading")
         status = running.http.get("/v1/status").json()
     assert "the weights are missing: run make weights" in error["message"]

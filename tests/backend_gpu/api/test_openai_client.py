@@ -47,7 +47,7 @@ def client(shared: RunningService) -> Iterator[OpenAI]:
 
 
 def jobs_of(running: RunningService) -> list[Job]:
-    return running.service.store.of_owner("openai", 100)
+    return running.store.of_owner("openai", 100)
 
 
 def opened(image: OpenAIImage | str) -> Image.Image:
@@ -210,7 +210,7 @@ def test_users_have_queues_of_their_own_under_a_hash(shared: RunningService, cli
     client.images.generate(prompt=PROMPT, model=MODEL, user="taro@example.com", extra_body={"seed": 12345})
     (owner,) = {
         row["owner"]
-        for row in shared.service.store._connection.execute("SELECT owner, request FROM jobs").fetchall()
+        for row in shared.store.database.connection.execute("SELECT owner, request FROM jobs").fetchall()
         if '"seed": 12345' in row["request"]
     }
     assert "taro" not in owner
@@ -247,7 +247,7 @@ def test_a_model_has_one_name_before_and_after_it_is_loaded(serve: Serve, name: 
             assert client.models.retrieve(model_id).id == model_id
             if not is_loaded:
                 may_load.set()
-                wait_until(lambda: running.service.worker.is_ready)
+                wait_until(lambda: running.worker.is_ready)
         assert client.images.generate(prompt=PROMPT, model=model_id).data
 
 
@@ -511,7 +511,7 @@ def test_a_retry_with_another_body_or_another_user_is_a_new_job(serve: Serve) ->
         post(running, 1, n=2)
         post(running, 1, user="taro")
         assert len(jobs_of(running)) == 2
-        assert running.service.store.count("succeeded") == 3
+        assert running.store.count("succeeded") == 3
 
 
 def test_a_retry_of_a_try_that_was_refused_is_a_new_job(serve: Serve) -> None:
@@ -590,7 +590,7 @@ def test_a_key_that_comes_again_gets_the_pictures_of_its_job(serve: Serve) -> No
         answers = [keyed(running, "one"), keyed(running, "one"), keyed(running, "one", retry_count=1)]
         assert len(jobs_of(running)) == 1
         others = [keyed(running, "two"), keyed(running, "one", user="taro")]
-        assert running.service.store.count("succeeded") == 3
+        assert running.store.count("succeeded") == 3
     assert [answer.json() for answer in answers] == [answers[0].json()] * 3
     assert all(other.json()["data"] != answers[0].json()["data"] for other in others)
 

@@ -57,7 +57,7 @@ def test_the_running_batch_is_finished_and_its_followers_are_told(tmp_path: Path
             following = start_following(running, threads, job_id)
             plain = threads.submit(httpx.post, f"{running.url}/v1/images/generations", json=BODY, timeout=WAIT_S)
             running.wait_for(job_id, "running")
-            wait_until(lambda: running.service.store.of_owner("openai", 1))
+            wait_until(lambda: running.store.of_owner("openai", 1))
         assert following.result()[-1]["status"] == "succeeded"
         plain.result()
     with running_service(tmp_path) as running:
@@ -74,7 +74,7 @@ def test_no_job_is_begun_any_more_and_those_who_wait_are_told(tmp_path: Path) ->
             queued = running.submit(steps=11)["id"]
             following = start_following(running, threads, queued)
             plain = threads.submit(httpx.post, f"{running.url}/v1/images/generations", json=BODY, timeout=WAIT_S)
-            wait_until(lambda: len(running.service.store.of_owner("openai", 10)) == 1)
+            wait_until(lambda: len(running.store.of_owner("openai", 10)) == 1)
             batches = len(engine.batches)
         assert [document["status"] for document in following.result()] == ["queued"] * len(following.result())
         answer = plain.result()
@@ -87,7 +87,7 @@ def test_no_job_is_begun_any_more_and_those_who_wait_are_told(tmp_path: Path) ->
         assert running.job(first)["status"] == "succeeded"
         retried = running.http.post("/v1/images/generations", json=BODY, headers={"x-stainless-retry-count": "1"})
         assert retried.status_code == 200
-        assert len(running.service.store.of_owner("openai", 10)) == 1
+        assert len(running.store.of_owner("openai", 10)) == 1
 
 
 def test_a_batch_that_outlasts_the_grace_is_put_back_and_drawn_after_the_next_start(tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_a_batch_that_outlasts_the_grace_is_put_back_and_drawn_after_the_next_st
             following = start_following(running, threads, job_id)
             client = OpenAI(base_url=f"{running.url}/v1", api_key="none", max_retries=0)
             stream = client.images.generate(prompt="a red apple", stream=True)
-            wait_until(lambda: running.service.store.count("queued") == 1)
+            wait_until(lambda: running.store.count("queued") == 1)
         assert following.result()[-1]["status"] == "queued"
         with pytest.raises(openai.APIError) as raised:
             list(stream)
@@ -120,7 +120,7 @@ def test_a_stream_of_the_openai_face_completes_while_the_service_stops(tmp_path:
         events: list[Any] = []
         reader = threading.Thread(target=lambda: events.extend(stream))
         reader.start()
-        wait_until(lambda: running.service.store.count("running") == 1)
+        wait_until(lambda: running.store.count("running") == 1)
     reader.join()
     client.close()
     assert events[-1].type == "image_generation.completed"

@@ -145,7 +145,7 @@ def test_every_event_of_a_job_is_one_line_with_its_ids(serve: Serve, log: io.Str
 
 def test_a_restart_does_not_part_a_job_from_its_request(serve: Serve, log: io.StringIO) -> None:
     with serve() as running:
-        running.service.worker._stopping.set()  # it draws nothing any more
+        running.worker.slots.stopping.set()  # it draws nothing any more
         answer = running.http.post("/v1/jobs", json={"prompt": "a red apple"}, headers={"x-request-id": "request-1"})
         job_id = answer.json()["id"]
     with serve() as running:

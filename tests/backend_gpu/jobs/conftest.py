@@ -13,17 +13,18 @@ from PIL import Image
 from backend_gpu.engine import Engine
 from backend_gpu.errors import StorageUnavailable
 from backend_gpu.gallery import Gallery
+from backend_gpu.jobs.drawing import Outputs, WorkerOptions
 from backend_gpu.jobs.feed import Feed
-from backend_gpu.jobs.job import Job, JobRequest, JobStatus
+from backend_gpu.jobs.job import Job, JobStatus
+from backend_gpu.jobs.request import JobRequest
 from backend_gpu.jobs.pictures import Delivery, Pictures
-from backend_gpu.jobs.store import Caps, JobStore
-from backend_gpu.jobs.worker import Worker, WorkerOptions
+from backend_gpu.jobs.store import JobStore
+from backend_gpu.jobs.worker import Worker
 from backend_gpu.metrics import Metrics
 from tests.backend_gpu.fake_engine import FakeEngine
 from tests.backend_gpu.jobs.clock import Clock
 from tests.backend_gpu.waiting import WAIT_S, wait_until
 
-ROOMY = Caps(queued_jobs=100, jobs_per_owner=100)
 REQUEST = JobRequest(
     prompt="a red apple",
     owner="anna",
@@ -46,25 +47,25 @@ def a_request(**fields: Any) -> JobRequest:
 @contextmanager
 def read_only(store: JobStore) -> Iterator[None]:
     """Let SQLite refuse every write, as on a disk that is full or was mounted read-only after an error."""
-    with store._lock:
-        store._connection.execute("PRAGMA query_only = 1")
+    with store.database.lock:
+        store.database.connection.execute("PRAGMA query_only = 1")
     try:
         yield
     finally:
-        with store._lock:
-            store._connection.execute("PRAGMA query_only = 0")
+        with store.database.lock:
+            store.database.connection.execute("PRAGMA query_only = 0")
 
 
 @contextmanager
 def unreadable(store: JobStore) -> Iterator[None]:
     """Let SQLite fail in every statement, as on a disk with errors."""
-    with store._lock:
-        store._connection.set_progress_handler(lambda: 1, 1)
+    with store.database.lock:
+        store.database.connection.set_progress_handler(lambda: 1, 1)
     try:
         yield
     finally:
-        with store._lock:
-            store._connection.set_progress_handler(None, 0)
+        with store.database.lock:
+            store.database.connection.set_progress_handler(None, 0)
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ class Queue:
 
     def submit(self, **fields: Any) -> Job:
         request = a_request(**fields)
-        job, _ = self.store.add(request, 1, request_id=f"request of {request.owner}")
+        job = self.store.add(request, request_id=f"request of {request.owner}")
         self.worker.notify()
         return job
 
@@ -99,7 +100,7 @@ class Queue:
 
     def eta_s(self, job: Job) -> float | None:
         """Expected seconds until a job has succeeded."""
-        return self.worker.eta_s(self.store.get(job.id), self.worker.places().get(job.id))
+        return self.worker.forecast.eta_s(self.store.get(job.id), self.worker.forecast.places().get(job.id))
 
     def run(self, **fields: Any) -> Job:
         """Submit a job and wait for its end."""
@@ -130,7 +131,7 @@ class Queue:
         self.engine.release()
         with suppress(StorageUnavailable):
             self.worker.stop(grace_s=WAIT_S)
-        if thread := self.worker._thread:
+        for thread in self.worker._threads:
             thread.join(WAIT_S)
         self.store.close()
 
@@ -139,20 +140,31 @@ MakeQueue = Callable[..., Queue]
 
 
 @pytest.fixture
-def make_queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MakeQueue]:
+def make_queue(tmp_path: Path) -> Iterator[MakeQueue]:
     """Builds a queue; a second one on the same folder is the service after a restart."""
-    for name in ("LOAD_RETRY_S", "STORAGE_RETRY_S"):
-        monkeypatch.setattr(f"backend_gpu.jobs.worker.{name}", 0.01)
     queues: list[Queue] = []
 
-    def make(max_batch_pictures: int = 8, pictures: type[Pictures] = Pictures) -> Queue:
+    def make(
+        max_batch_pictures: int = 8,
+        pictures: type[Pictures] = Pictures,
+        engine: type[FakeEngine] = FakeEngine,
+        **options: float,
+    ) -> Queue:
         clock = queues[-1].clock if queues else Clock()
-        store = JobStore(tmp_path / "jobs.sqlite3", ROOMY, clock)
-        kept = pictures(tmp_path / "finished", Gallery(str(tmp_path / "gallery")))
-        feed, metrics = Feed(), Metrics()
-        options = WorkerOptions(max_batch_pictures=max_batch_pictures, max_attempts=2, keep_jobs_s=3600)
-        worker = Worker(store, kept, Delivery(store, kept, 0.01), feed, metrics, options, clock)
-        queues.append(Queue(tmp_path, clock, FakeEngine(spend=clock.advance), store, kept, feed, metrics, worker))
+        store = JobStore(tmp_path / "jobs.sqlite3", clock)
+        made = pictures(tmp_path / "finished", Gallery(str(tmp_path / "gallery")))
+        outputs = Outputs(
+            store=store, pictures=made, delivery=Delivery(store, made, 0.01), feed=Feed(), metrics=Metrics()
+        )
+        all_options = WorkerOptions(
+            max_batch_pictures=max_batch_pictures,
+            max_attempts=2,
+            keep_jobs_s=3600,
+            **{"load_retry_s": 0.01, "storage_retry_s": 0.01} | options,
+        )
+        worker = Worker(outputs, all_options, clock)
+        drawn_by = engine(spend=clock.advance)
+        queues.append(Queue(tmp_path, clock, drawn_by, store, made, outputs.feed, outputs.metrics, worker))
         return queues[-1]
 
     yield make

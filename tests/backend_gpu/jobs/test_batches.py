@@ -118,25 +118,25 @@ def test_chance_in_two_measurements_is_not_carried_far(known: dict[int, float], 
     assert {size: timings.seconds("base", size) for size in expected} == pytest.approx(expected)
 
 
-def test_a_change_is_passed_on_when_it_is_worth_it() -> None:
-    written: list[tuple[str, int, float]] = []
-    timings = Timings(STAGES, {}, lambda *change: written.append(change))
+def test_a_change_is_told_when_it_is_worth_it() -> None:
+    reported: list[tuple[str, int, float]] = []
+    timings = Timings(STAGES, {}, lambda *change: reported.append(change))
     timings.note("base", 2, 1.0)
-    assert written == [("base", 2, 1.0)]
+    assert reported == [("base", 2, 1.0)]
     for _ in range(10):
         timings.note("base", 2, 1.05)  # nobody needs to know
-    assert len(written) == 1
+    assert len(reported) == 1
     timings.note("base", 2, 2.0)
-    assert written[1:] == [("base", 2, timings.seconds("base", 2))]
+    assert reported[1:] == [("base", 2, timings.seconds("base", 2))]
 
 
-def test_small_changes_are_passed_on_when_they_have_added_up() -> None:
-    written: list[float] = []
-    timings = Timings(STAGES, {("base", 1): 1.0}, lambda _stage, _pictures, seconds: written.append(seconds))
+def test_small_changes_are_told_when_they_have_added_up() -> None:
+    reported: list[float] = []
+    timings = Timings(STAGES, {("base", 1): 1.0}, lambda _stage, _pictures, seconds: reported.append(seconds))
     for seconds in (1.05, 1.1, 1.15, 1.2, 1.25, 1.3):
         timings.note("base", 1, seconds)
-    assert len(written) == 1
-    assert written[0] == pytest.approx(1.1, abs=0.03)
+    assert len(reported) == 1
+    assert reported[0] == pytest.approx(1.1, abs=0.03)
 
 
 def test_a_batch_takes_its_steps_and_its_finish() -> None:
@@ -174,3 +174,19 @@ def test_a_place_tells_when_its_batch_ends_as_far_as_that_is_known() -> None:
     assert places_of(waiting, timings, 8, batch_key) == {"a": Place(1, 3.0), "b": Place(2, 7.0), "c": Place(3, 3.0)}
     unknown = [*waiting[:2], job("d"), job("e", steps=7)]
     assert [place.ends_s for place in places_of(unknown, timings, 8, batch_key).values()] == [2.0, 6.0, None, None]
+
+
+def test_each_batch_goes_to_the_slot_that_is_free_first() -> None:
+    timings = Timings(STAGES, {("base", 2): 1.0, ("finish", 1): 0.0})
+    waiting = [job(name, steps=steps, upscale=False) for name, steps in (("a", 4), ("b", 6), ("c", 1), ("d", 2))]
+    assert places_of(waiting, timings, 8, batch_key, rests_s=[5.0, 2.0]) == {
+        "a": Place(1, 4.0, slot=1),  # from 2 s on
+        "b": Place(2, 6.0, slot=0),  # from 5 s on
+        "c": Place(3, 5.0, slot=1),  # from 6 s on
+        "d": Place(4, 7.0, slot=1),  # from 7 s on
+    }
+
+
+def test_nothing_is_predicted_while_one_slot_has_work_of_unknown_length() -> None:
+    timings = Timings(STAGES, {("base", 2): 1.0, ("finish", 1): 0.0})
+    assert places_of([job("a", upscale=False)], timings, 8, batch_key, rests_s=[0.0, None]) == {"a": Place(1, None)}

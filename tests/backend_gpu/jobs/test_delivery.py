@@ -15,7 +15,7 @@ from backend_gpu.jobs.job import Job
 from backend_gpu.jobs.pictures import MAX_RETRY_INTERVAL_S, Delivery, Pictures
 from backend_gpu.jobs.store import JobStore
 from tests.backend_gpu.jobs.clock import Clock
-from tests.backend_gpu.jobs.conftest import ROOMY, a_request, read_only
+from tests.backend_gpu.jobs.conftest import a_request, read_only
 
 PNG = b"a picture"
 
@@ -51,7 +51,7 @@ class Round:
 
     def finished_job(self, owner: str, n: int = 1) -> Job:
         """A job whose pictures wait for the gallery."""
-        job, _ = self.store.add(a_request(owner=owner, n=n), 1, request_id=f"request of {owner}")
+        job = self.store.add(a_request(owner=owner, n=n), request_id=f"request of {owner}")
         self.store.claim(lambda waiting: waiting)
         self.pictures.keep(job, [PNG] * n)
         return self.store.succeed(job.id)
@@ -64,7 +64,7 @@ class Round:
 @pytest.fixture
 def round_(tmp_path: Path) -> Iterator[Round]:
     clock = Clock()
-    with closing(JobStore(tmp_path / "jobs.sqlite3", ROOMY, clock)) as store:
+    with closing(JobStore(tmp_path / "jobs.sqlite3", clock)) as store:
         yield Round(store, clock, tmp_path)
 
 
@@ -130,11 +130,11 @@ def test_every_failure_is_one_line_that_says_which_job_why_and_when_it_is_tried_
         for _ in range(15):  # seconds: the first try, and the second after ten
             round_.delivery.deliver_due()
             round_.clock.advance(1)
-    told = [vars(record) for record in caplog.records]
-    assert [(line["failures"], line["retry_s"]) for line in told] == [(1, 10), (2, 20)]
-    assert {line["job_id"] for line in told} == {job.id}
-    assert {line["request_id"] for line in told} == {"request of anna"}
-    assert all("403 Forbidden" in line["reason"] for line in told)
+    lines = [vars(record) for record in caplog.records]
+    assert [(line["failures"], line["retry_s"]) for line in lines] == [(1, 10), (2, 20)]
+    assert {line["job_id"] for line in lines} == {job.id}
+    assert {line["request_id"] for line in lines} == {"request of anna"}
+    assert all("403 Forbidden" in line["reason"] for line in lines)
 
 
 def test_a_delivery_that_cannot_be_noted_is_noted_later(round_: Round) -> None:

@@ -1,6 +1,5 @@
 import json
 import sqlite3
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
@@ -9,17 +8,15 @@ from typing import Any
 import pytest
 
 from backend_gpu.errors import (
-    IdempotencyConflict,
     InvalidTransition,
     JobNotFound,
-    QueueFull,
-    RateLimited,
     StorageUnavailable,
 )
 from backend_gpu.jobs.job import Job, JobError, JobStatus
-from backend_gpu.jobs.store import MIGRATIONS, Caps, JobStore
+from backend_gpu.jobs.schema import MIGRATIONS
+from backend_gpu.jobs.store import JobStore
 from tests.backend_gpu.jobs.clock import Clock
-from tests.backend_gpu.jobs.conftest import ROOMY, a_request, read_only, unreadable
+from tests.backend_gpu.jobs.conftest import a_request, read_only, unreadable
 
 BROKEN = JobError("engine_failed", "the engine failed")
 
@@ -31,17 +28,17 @@ def clock() -> Clock:
 
 @pytest.fixture
 def store(tmp_path: Path, clock: Clock) -> Iterator[JobStore]:
-    with closing(JobStore(tmp_path / "data" / "jobs.sqlite3", ROOMY, clock)) as opened:
+    with closing(JobStore(tmp_path / "data" / "jobs.sqlite3", clock)) as opened:
         yield opened
 
 
 def reopened(store: JobStore) -> JobStore:
     """The store after a crash: nobody has closed the first one."""
-    return JobStore(store.path, store.caps, store.clock)
+    return JobStore(store.database.path, store.clock)
 
 
 def add(store: JobStore, owner: str = "anna", **fields: Any) -> Job:
-    return store.add(a_request(owner=owner, **fields), retry_after_s=1)[0]
+    return store.add(a_request(owner=owner, **fields))
 
 
 def first(waiting: Sequence[Job]) -> Sequence[Job]:
@@ -86,8 +83,7 @@ def test_a_job_is_read_as_it_was_added(store: JobStore, clock: Clock) -> None:
         negative_prompt="blue",
         seed=2**32 - 1,
     )
-    job, is_new = store.add(request, retry_after_s=1)
-    assert is_new
+    job = store.add(request)
     assert job.request == request
     assert (job.status, job.created_at, job.attempts) == ("queued", clock.now, 0)
     assert store.get(job.id) == job
@@ -118,83 +114,21 @@ def test_jobs_are_counted_by_status(store: JobStore) -> None:
 # The same submission again
 
 
-def test_the_same_key_and_request_give_the_same_job(store: JobStore) -> None:
-    job, _ = store.add(a_request(), 1, "anna 1", "print")
-    again, is_new = store.add(a_request(), 1, "anna 1", "print")
-    assert (again, is_new) == (job, False)
-    assert store.count("queued") == 1
+def test_a_key_finds_its_job_after_a_crash(store: JobStore) -> None:
+    job = store.add(a_request(), "anna 1", "print")
     assert store.find("anna 1", "print") == job
-
-
-def test_a_key_used_for_another_request_is_refused(store: JobStore) -> None:
-    store.add(a_request(), 1, "anna 1", "print")
-    with pytest.raises(IdempotencyConflict):
-        store.add(a_request(seed=2), 1, "anna 1", "another print")
-    with pytest.raises(IdempotencyConflict):
-        store.find("anna 1", "another print")
-    assert store.count("queued") == 1
-
-
-def test_a_key_finds_its_job_after_a_crash_and_in_a_full_queue(store: JobStore) -> None:
-    job, _ = store.add(a_request(), 1, "anna 1", "print")
-    store.caps = Caps(queued_jobs=1, jobs_per_owner=1)
+    assert store.find("anna 2", "print") is None
     with closing(reopened(store)) as after_crash:
-        assert after_crash.add(a_request(), 1, "anna 1", "print") == (job, False)
-
-
-def test_submissions_without_a_key_are_jobs_of_their_own(store: JobStore) -> None:
-    assert add(store).id != add(store).id
-
-
-def test_one_key_from_many_threads_makes_one_job(store: JobStore) -> None:
-    found: list[tuple[Job, bool]] = []
-    threads = [
-        threading.Thread(target=lambda: found.append(store.add(a_request(), 1, "anna 1", "print"))) for _ in range(8)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len({job.id for job, _ in found}) == 1
-    assert [is_new for _, is_new in found].count(True) == 1
+        assert after_crash.find("anna 1", "print") == job
 
 
 def test_the_newest_job_of_a_fingerprint_is_found_if_it_is_young_enough(store: JobStore, clock: Clock) -> None:
-    store.add(a_request(), 1, None, "print")
+    store.add(a_request(), None, "print")
     clock.advance(10)
-    newest, _ = store.add(a_request(), 1, None, "print")
+    newest = store.add(a_request(), None, "print")
     assert store.newest("anna", "print", since=clock.now) == newest
     assert store.newest("anna", "print", since=clock.now + 1) is None
     assert store.newest("ben", "print", since=0) is None
-
-
-# Caps
-
-
-def test_a_full_queue_takes_no_more_and_says_when_to_come_back(store: JobStore) -> None:
-    store.caps = Caps(queued_jobs=2, jobs_per_owner=100)
-    add(store, "anna")
-    add(store, "ben")
-    with pytest.raises(QueueFull, match=r"2 jobs wait, at most 2; try again in 7 s") as full:
-        store.add(a_request(owner="cleo"), retry_after_s=7)
-    assert full.value.retry_after_s == 7
-    store.claim(first)
-    add(store, "cleo")  # what runs does not wait
-
-
-def test_an_owner_takes_no_more_than_their_share(store: JobStore, clock: Clock) -> None:
-    store.caps = Caps(queued_jobs=100, jobs_per_owner=2)
-    add(store, "anna")
-    add(store, "anna")
-    store.claim(first)
-    with pytest.raises(RateLimited, match=r"2 jobs waiting or running, at most 2.*about 7 s") as limited:
-        store.add(a_request(owner="anna"), retry_after_s=7)
-    assert limited.value.retry_after_s == 7
-    add(store, "ben")
-    run_all(store, clock)
-    add(store, "anna")  # the first one still runs
-    with pytest.raises(RateLimited):
-        add(store, "anna")
 
 
 # The order
@@ -374,7 +308,7 @@ def test_pruning_forgets_the_turns_of_owners_without_jobs(store: JobStore, clock
         add(store, owner)
         store.mark_delivered(run_all(store, clock)[0].id)
     store.prune(older_than_s=50)
-    known = store._read("SELECT owner FROM owners")
+    known = store.database.read("SELECT owner FROM owners")
     assert [row["owner"] for row in known] == ["lately"]
 
 
@@ -403,7 +337,7 @@ def test_turns_that_a_file_of_the_third_version_kept_as_times_keep_their_order(t
             "INSERT INTO owners VALUES (?, ?)", [("anna", clock.now + 3600), ("ben", clock.now), ("cleo", 5.0)]
         )
         old.commit()
-    with closing(JobStore(path, ROOMY, clock)) as store:
+    with closing(JobStore(path, clock)) as store:
         for owner in ("anna", "ben", "cleo") * 2:
             add(store, owner)
         assert [job.request.owner for job in run_all(store, clock)] == ["cleo", "ben", "anna"] * 2
@@ -481,19 +415,19 @@ def test_a_file_of_the_first_version_is_brought_up_to_date(tmp_path: Path, clock
         )
         old.commit()
     for _ in range(2):
-        with closing(JobStore(path, ROOMY, clock)) as opened:
+        with closing(JobStore(path, clock)) as opened:
             assert opened.get("1" * 32).request == a_request()
             assert opened.get("1" * 32).request_id == ""
-            new = opened.add(a_request(), 1, request_id="request-1")[0]
+            new = opened.add(a_request(), request_id="request-1")
             assert opened.get(new.id).request_id == "request-1"
 
 
 def test_a_file_of_a_later_version_is_refused_and_left_alone(store: JobStore) -> None:
     later = len(MIGRATIONS) + 1
-    store._connection.execute(f"PRAGMA user_version = {later}")
+    store.database.connection.execute(f"PRAGMA user_version = {later}")
     with pytest.raises(StorageUnavailable, match=rf"version {later}.*up to {later - 1}"):
         reopened(store)
-    assert store._connection.execute("PRAGMA user_version").fetchone()[0] == later
+    assert store.database.connection.execute("PRAGMA user_version").fetchone()[0] == later
 
 
 # Disks that fail
@@ -517,7 +451,7 @@ def test_a_file_that_cannot_be_opened_on_a_full_disk_is_opened_when_there_is_roo
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with full_disk(monkeypatch):
-        store = JobStore(tmp_path / "jobs.sqlite3", ROOMY)
+        store = JobStore(tmp_path / "jobs.sqlite3")
         with pytest.raises(StorageUnavailable, match="free some space"):
             add(store)
         with pytest.raises(StorageUnavailable, match="free some space"):
@@ -537,29 +471,29 @@ def test_a_disk_that_takes_nothing_is_found_without_a_job(store: JobStore) -> No
 def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StorageUnavailable, match="file"):
-        JobStore(tmp_path / "file" / "jobs.sqlite3", ROOMY)
+        JobStore(tmp_path / "file" / "jobs.sqlite3")
 
 
 def test_a_file_that_is_no_database_is_told(tmp_path: Path) -> None:
     (tmp_path / "jobs.sqlite3").write_bytes(b"not a database" * 100)
     with pytest.raises(StorageUnavailable, match="not a database"):
-        JobStore(tmp_path / "jobs.sqlite3", ROOMY)
+        JobStore(tmp_path / "jobs.sqlite3")
 
 
 def test_a_full_disk_refuses_jobs_and_loses_none(store: JobStore) -> None:
     job = add(store)
-    (pages,) = store._connection.execute("PRAGMA page_count").fetchone()
-    store._connection.execute(f"PRAGMA max_page_count = {pages}")
+    (pages,) = store.database.connection.execute("PRAGMA page_count").fetchone()
+    store.database.connection.execute(f"PRAGMA max_page_count = {pages}")
     accepted = [job.id]
 
     def fill() -> None:
-        while len(accepted) < ROOMY.queued_jobs:  # the last pages have some room
+        while len(accepted) < 100:  # the last pages have some room
             accepted.append(add(store, source_prompt="りんご" * 100).id)
 
     with pytest.raises(StorageUnavailable, match="full"):
         fill()
     assert [waiting.id for waiting in store.waiting()] == accepted
-    store._connection.execute("PRAGMA max_page_count = 100000")  # somebody has made room
+    store.database.connection.execute("PRAGMA max_page_count = 100000")  # somebody has made room
     accepted.append(add(store).id)
     with closing(reopened(store)) as after_crash:
         assert [waiting.id for waiting in after_crash.waiting()] == accepted

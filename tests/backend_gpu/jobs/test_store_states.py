@@ -10,13 +10,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from backend_gpu.errors import InvalidTransition, JobNotFound, QueueFull, RateLimited
+from backend_gpu.errors import InvalidTransition, JobNotFound
 from backend_gpu.jobs.job import ENDED, JobError, JobStatus
-from backend_gpu.jobs.store import Caps, JobStore
+from backend_gpu.jobs.store import JobStore
 from tests.backend_gpu.jobs.clock import Clock
 from tests.backend_gpu.jobs.conftest import a_request
 
-CAPS = Caps(queued_jobs=8, jobs_per_owner=4)
 MAX_ATTEMPTS = 2
 KEEP_S = 60.0
 OWNERS = st.sampled_from(["anna", "ben", "cleo"])
@@ -52,7 +51,7 @@ class StoreAgainstModel(RuleBasedStateMachine):
         self.reopen()
 
     def reopen(self) -> None:
-        self.store = JobStore(Path(self.folder.name) / "jobs.sqlite3", CAPS, self.clock)
+        self.store = JobStore(Path(self.folder.name) / "jobs.sqlite3", self.clock)
         self.opened.append(self.store)
 
     def teardown(self) -> None:
@@ -84,16 +83,8 @@ class StoreAgainstModel(RuleBasedStateMachine):
     @rule(owner=OWNERS)
     def add(self, owner: str) -> None:
         request = a_request(owner=owner)
-        if len(self.of_status("queued")) >= CAPS.queued_jobs:
-            with pytest.raises(QueueFull):
-                self.store.add(request, 1)
-        elif [job.owner for job in self.of_status("queued", "running")].count(owner) >= CAPS.jobs_per_owner:
-            with pytest.raises(RateLimited):
-                self.store.add(request, 1)
-        else:
-            job, is_new = self.store.add(request, 1)
-            assert is_new
-            self.known.append(Known(job.id, next(self.numbers), owner))
+        job = self.store.add(request)
+        self.known.append(Known(job.id, next(self.numbers), owner))
 
     @rule(count=st.integers(1, 3))
     def claim(self, count: int) -> None:

@@ -24,7 +24,7 @@ def alone(job: Job) -> Pixels:
 
 
 def preview_of(queue: Queue, job: Job) -> Pixels:
-    return np.asarray(Image.open(io.BytesIO(queue.worker.live(job.id).preview or b"")))
+    return np.asarray(Image.open(io.BytesIO(queue.worker.slots.live(job.id).preview or b"")))
 
 
 def sheet(drawings: Sequence[Drawing]) -> Pixels:
@@ -39,9 +39,8 @@ def sizes(queue: Queue) -> list[int]:
 # From a job to pictures
 
 
-def test_a_lone_job_runs_at_once(make_queue: MakeQueue, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("backend_gpu.jobs.worker.IDLE_WAIT_S", 2 * WAIT_S)  # it has to be woken
-    queue = make_queue()
+def test_a_lone_job_runs_at_once(make_queue: MakeQueue) -> None:
+    queue = make_queue(idle_wait_s=2 * WAIT_S)  # it has to be woken
     queue.start()
     job = queue.run(n=3, seed=2**32 - 2)
     assert job.status == "succeeded"
@@ -68,18 +67,18 @@ def test_finished_pictures_move_to_the_gallery(queue: Queue) -> None:
 
 def test_progress_grows_over_both_stages_up_to_the_whole(queue: Queue) -> None:
     job = queue.submit_held(steps=4, upsample_steps=2)
-    assert queue.worker.live(job.id).progress is None
-    told = []
+    assert queue.worker.slots.live(job.id).progress is None
+    seen = []
     for _ in range(5):
         queue.engine.allow(1)
-        progress = queue.worker.live(job.id).progress
+        progress = queue.worker.slots.live(job.id).progress
         assert progress is not None
-        told.append((progress.stage, progress.step, progress.total_steps))
-        assert progress.fraction == pytest.approx(len(told) / 6)  # by steps, as nothing was measured yet
-    assert told == [*[("base", step, 4) for step in (1, 2, 3, 4)], ("upsample", 1, 2)]
+        seen.append((progress.stage, progress.step, progress.total_steps))
+        assert progress.fraction == pytest.approx(len(seen) / 6)  # by steps, as nothing was measured yet
+    assert seen == [*[("base", step, 4) for step in (1, 2, 3, 4)], ("upsample", 1, 2)]
     queue.engine.release()
     queue.wait_for(job)
-    wait_until(lambda: queue.worker.live(job.id).progress is None)
+    wait_until(lambda: queue.worker.slots.live(job.id).progress is None)
 
 
 @pytest.mark.parametrize(("steps", "upsample_steps"), [(5, 1), (9, 4), (20, 4), (50, 10), (27, 0)])
@@ -89,7 +88,7 @@ def test_a_job_shows_at_least_five_previews(queue: Queue, steps: int, upsample_s
     previews = set()
     for _ in range(steps + upsample_steps - 1):
         queue.engine.allow(1)
-        previews.add(queue.worker.live(job.id).preview)
+        previews.add(queue.worker.slots.live(job.id).preview)
     assert len(previews - {None}) >= 5
 
 
@@ -99,17 +98,17 @@ def test_slow_steps_show_a_preview_each(queue: Queue) -> None:
     previews = set()
     for _ in range(10):
         queue.engine.allow(1)
-        previews.add(queue.worker.live(job.id).preview)
+        previews.add(queue.worker.slots.live(job.id).preview)
     assert len(previews - {None}) == 10
 
 
 def test_quick_steps_are_told_together(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
     queue.engine.step_s = lambda _stage, _pictures: 0.02
     queue.submit_held(steps=100, upscale=False)
-    told: list[str] = []
-    monkeypatch.setattr(queue.feed, "publish", lambda *job_ids: told.extend(job_ids))
+    published: list[str] = []
+    monkeypatch.setattr(queue.feed, "publish", lambda *job_ids: published.extend(job_ids))
     queue.engine.allow(18)  # the next one shows a preview
-    assert len(told) == 6
+    assert len(published) == 6
 
 
 def test_a_preview_shows_the_jobs_own_pictures(make_queue: MakeQueue) -> None:
@@ -144,7 +143,7 @@ def test_more_pictures_than_a_batch_holds_are_drawn_in_chunks(make_queue: MakeQu
     fractions, previews = [], set()
     for _ in range(29):
         queue.engine.allow(1)
-        live = queue.worker.live(job.id)
+        live = queue.worker.slots.live(job.id)
         assert live.progress is not None
         fractions.append(live.progress.fraction)
         previews.add(live.preview)
@@ -301,7 +300,7 @@ def test_an_engine_error_fails_the_batch_and_not_the_next_one(make_queue: MakeQu
         assert error.code == "engine_failed"
         assert "CUDA" not in error.message  # the log has it
     assert queue.wait_for(other).status == "succeeded"
-    assert queue.worker.live(jobs[0].id).progress is None
+    assert queue.worker.slots.live(jobs[0].id).progress is None
 
 
 class BreaksAtTheSecondJob(Pictures):
@@ -390,7 +389,7 @@ def test_stopping_lets_the_batch_finish(queue: Queue) -> None:
     waiting = queue.submit(steps=7)
     stopping = threading.Thread(target=queue.worker.stop, args=(WAIT_S,))
     stopping.start()
-    wait_until(queue.worker._stopping.is_set)
+    wait_until(queue.worker.slots.stopping.is_set)
     queue.engine.release()
     stopping.join()
     assert queue.store.get(job.id).status == "succeeded"
@@ -406,7 +405,7 @@ def test_a_batch_that_takes_too_long_waits_again_and_no_attempt_is_counted(make_
     queue.worker.cancel(jobs[1].id)
     stopping = threading.Thread(target=queue.worker.stop, args=(0.0,))
     stopping.start()
-    wait_until(queue.worker._aborting.is_set)
+    wait_until(queue.worker.slots.aborting.is_set)
     queue.engine.allow(1)
     stopping.join()
     assert queue.engine.steps == 1
@@ -419,10 +418,9 @@ def test_a_batch_that_takes_too_long_waits_again_and_no_attempt_is_counted(make_
         assert np.array_equal(again.drawn(again.wait_for(job)), alone(job))
 
 
-def test_an_engine_that_hangs_in_a_step_does_not_keep_the_service_from_stopping(
-    queue: Queue, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("backend_gpu.jobs.worker.ABORT_S", 0.01)
+def test_an_engine_that_hangs_in_a_step_does_not_keep_the_service_from_stopping(make_queue: MakeQueue) -> None:
+    queue = make_queue(abort_s=0.01)
+    queue.start()
     job = queue.submit_held()
     queue.worker.stop(grace_s=0.0)
     assert queue.engine.is_drawing
@@ -445,8 +443,8 @@ def test_a_service_that_loads_can_be_stopped(make_queue: MakeQueue) -> None:
     queue.start(open_engine)
     queue.worker.stop(grace_s=10 * WAIT_S)  # nothing runs that could use it
     loaded.set()
-    assert queue.worker._thread is not None
-    queue.worker._thread.join(WAIT_S)
+    for thread in queue.worker._threads:
+        thread.join(WAIT_S)
     assert queue.store.get(job.id).status == "queued"
     assert queue.engine.batches == []
 
@@ -522,18 +520,18 @@ def test_a_worker_that_waits_for_the_disk_says_so_until_it_goes_on(
     queue: Queue, caplog: pytest.LogCaptureFixture
 ) -> None:
     job = queue.submit_held()
-    queue.worker.check()
+    queue.worker.slots.check()
     queue.pictures.folder.write_text("not a folder")
     queue.engine.release()
     wait_until(lambda: caplog.records)
     with pytest.raises(StorageUnavailable, match="can't keep the pictures"):
-        queue.worker.check()
+        queue.worker.slots.check()
     line = caplog.records[0]
     assert (line.job_id, line.request_id) == (job.id, "request of anna")  # type: ignore[attr-defined] # from extra
     assert "can't keep the pictures" in line.reason  # type: ignore[attr-defined] # from extra
     queue.pictures.folder.unlink()
     queue.run()
-    queue.worker.check()
+    queue.worker.slots.check()
 
 
 def test_a_job_whose_end_cannot_be_written_ends_when_it_can(queue: Queue) -> None:
@@ -564,7 +562,7 @@ def test_a_job_cancelled_while_the_disk_is_full_holds_up_nobody(queue: Queue) ->
     queue.engine.release()
     wait_until(lambda: queue.engine.steps == 15 and not queue.engine.is_drawing)
     queue.worker.cancel(job.id)
-    wait_until(lambda: queue.worker._batch is None)
+    wait_until(lambda: not queue.worker.slots.batches)
     queue.pictures.folder.unlink()
     assert queue.run().status == "succeeded"
     assert queue.store.get(job.id).status == "cancelled"
@@ -607,7 +605,7 @@ def test_waiting_for_the_disk_is_not_learned_as_time_to_finish(queue: Queue, mon
 
     monkeypatch.setattr(queue.pictures, "keep", refuse_once)
     queue.run()
-    assert (queue.worker.seconds_per_picture() or 0.0) < 60
+    assert (queue.worker.forecast.seconds_per_picture() or 0.0) < 60
     assert queue.metric("kotoe_stage_seconds_count", stage="finish") == 0
 
 
@@ -667,7 +665,7 @@ def test_a_delivery_cut_off_before_it_was_noted_changes_nothing(make_queue: Make
     queue.stop()
     again = make_queue()
     png = again.pictures.gallery.read("anna", queue.delivered()[0])
-    again.store._connection.execute("UPDATE jobs SET is_delivered = 0")
+    again.store.database.connection.execute("UPDATE jobs SET is_delivered = 0")
     again.pictures.keep(job, [png or b""])
     again.start()
     wait_until(lambda: again.store.get(job.id).is_delivered)
@@ -689,9 +687,10 @@ def test_a_job_whose_pictures_somebody_took_away_holds_up_no_other(make_queue: M
 
 
 def test_a_gallery_that_hangs_does_not_keep_the_service_from_stopping(
-    queue: Queue, monkeypatch: pytest.MonkeyPatch
+    make_queue: MakeQueue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("backend_gpu.jobs.pictures.STOP_S", 0.01)
+    queue = make_queue(delivery_stop_s=0.01)
+    queue.start()
     arrived, answer = threading.Event(), threading.Event()
 
     def hang(*_: object) -> None:
@@ -780,7 +779,7 @@ def test_nothing_is_promised_before_anything_was_measured(queue: Queue) -> None:
     waiting = queue.submit(steps=7)
     for job in (running, waiting):
         assert queue.eta_s(job) is None
-    assert queue.worker.seconds_per_picture() is None
+    assert queue.worker.forecast.seconds_per_picture() is None
 
 
 def test_a_job_that_has_ended_has_nothing_to_wait_for(queue: Queue) -> None:
@@ -796,7 +795,7 @@ def test_measured_times_are_known_after_a_restart(make_queue: MakeQueue) -> None
     queue.stop()
     again = make_queue()
     again.start()
-    assert again.worker.seconds_per_picture() == pytest.approx(14 * 0.5)
+    assert again.worker.forecast.seconds_per_picture() == pytest.approx(14 * 0.5)
 
 
 # Metrics
