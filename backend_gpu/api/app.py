@@ -12,9 +12,10 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from backend_gpu import logs
-from backend_gpu.api import openai_images, openapi
+from backend_gpu.api import openapi
 from backend_gpu.api.errors import add_error_handlers
 from backend_gpu.api.gate import PROBES, CrossOrigin, Gate, job_of
+from backend_gpu.api.openai.routes import routes as openai_routes
 from backend_gpu.api.routes import guarded_routes, metrics_routes, open_routes, picture_routes
 from backend_gpu.service import Service
 
@@ -50,7 +51,7 @@ def create_app(service: Service) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.service = service
-    for routes in (open_routes, guarded_routes, metrics_routes, picture_routes, openai_images.routes, openapi.routes):
+    for routes in (open_routes, guarded_routes, metrics_routes, picture_routes, openai_routes, openapi.routes):
         app.include_router(routes)
     add_error_handlers(app)
     app.add_middleware(Gate, service=service)  # the last one added is the first that a request comes to

@@ -21,7 +21,7 @@ from openai.types import ImageGenStreamEvent
 from PIL import Image, PngImagePlugin
 
 from backend_gpu.api import routes
-from backend_gpu.api.openai_images import ALIASES
+from backend_gpu.api.openai.routes import ALIASES
 from backend_gpu.engine import Drawing
 from backend_gpu.errors import OutOfMemory
 from backend_gpu.jobs import progress
@@ -550,7 +550,7 @@ def test_a_failure_of_long_ago_is_not_told_again_but_drawn_anew(serve: Serve, mo
     with serve() as running:
         running.engine.failure = RuntimeError("broken")
         assert post(running, 0).status_code == 500
-        monkeypatch.setattr("backend_gpu.api.openai_images.FAILURE_RETRY_S", -1.0)
+        monkeypatch.setattr("backend_gpu.api.openai.routes.FAILURE_RETRY_S", -1.0)
         assert post(running, 1).status_code == 200
         assert [job.status for job in jobs_of(running)] == ["succeeded", "failed"]
 
