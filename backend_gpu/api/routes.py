@@ -12,9 +12,9 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from backend_gpu.api.bodies import BodyRoute
 from backend_gpu.api.documents import fingerprint_of, job_document, job_request
+from backend_gpu.api.encoding import QUALITY, ImageFormat, ImageSize, encoded, verify_signature
 from backend_gpu.api.errors import BadParameter, BodyTooLarge, Unauthorized, WrongHost, errors, guarded_errors
 from backend_gpu.api.gate import has_token
-from backend_gpu.api.encoding import QUALITY, ImageFormat, ImageSize, encoded, verify_signature
 from backend_gpu.api.schemas import (
     HealthDocument,
     JobDocument,
@@ -252,11 +252,6 @@ def read_status(service: CurrentService) -> StatusDocument:
         queued_jobs=queued,
         running_jobs=running,
         idle_seconds=0.0 if queued or running else worker.idle_s(),
-        vocabulary=list(info.vocabulary) if info else [],
-        word_pattern=info.word_pattern if info else "",
-        function_words=list(info.function_words) if info else [],
-        experimental=list(info.experimental) if info else [],
-        untrained=list(info.untrained) if info else [],
         seconds_per_picture=worker.seconds_per_picture(),
     )
 

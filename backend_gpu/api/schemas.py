@@ -233,21 +233,6 @@ class StatusDocument(Model):
     queued_jobs: Annotated[int, Field(description="jobs that wait")]
     running_jobs: Annotated[int, Field(description="jobs that are drawn now")]
     idle_seconds: Annotated[float, Field(description="since work was done last; 0 while there is some")]
-    vocabulary: Annotated[
-        list[str], Field(description="every word that the model knows; empty if it reads any English")
-    ]
-    word_pattern: Annotated[
-        str,
-        Field(
-            description="regular expression of a word, in a prompt as NFKC and lower case without characters that "
-            "nobody sees (Unicode's format characters and variation selectors); empty if the model reads any English"
-        ),
-    ]
-    function_words: Annotated[
-        list[str], Field(description="words that say nothing about what to draw; they are never unknown")
-    ]
-    experimental: Annotated[list[str], Field(description="phrases of those words that it does not draw well")]
-    untrained: Annotated[list[str], Field(description="names whose words it knows, of things that it never saw")]
     seconds_per_picture: Annotated[float | None, Field(description="one picture alone, measured here")]
 
 
