@@ -1,7 +1,8 @@
 """The picture machine behind the queue: one protocol, one file per kind. Only those files know torch or Ray."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -10,6 +11,57 @@ from numpy.typing import NDArray
 from backend_gpu.glide.config import SamplerName, StageName
 
 Pixels = NDArray[np.uint8]  # (N, H, W, 3) RGB
+
+
+@dataclass(frozen=True)
+class Text:
+    """Words for people, in both languages."""
+
+    ja: str
+    en: str
+
+
+Example = Text  # a prompt that shows what a model draws well
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One pass of drawing; each next one starts from what the one before has made."""
+
+    name: str
+    label: Text
+    side: int  # of its pictures, in pixels
+    steps: int  # unless the caller chooses
+    is_guided: bool = False  # a guided picture goes in twice
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guidance:
+    """How closely a text may be followed."""
+
+    default: float
+    least: float
+    most: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelWarning:
+    """What people should know before they draw."""
+
+    words: tuple[str, ...]  # in whose company it is shown; none: always
+    text: Text
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vocabulary:
+    """What a model reads that does not read any English."""
+
+    words: tuple[str, ...]  # every word that it knows
+    word_pattern: str  # of a word in a prompt, as a regular expression
+    function_words: tuple[str, ...]  # that say nothing about what to draw, known or not
+    experimental: tuple[str, ...]  # phrases of those words that it does not draw well
+    untrained: tuple[str, ...]  # names of things whose words it knows, but which it never saw
+    things: Mapping[str, tuple[Text, ...]] = field(default_factory=dict)  # by kind: concept, colour, scene, style
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,11 +75,20 @@ class EngineInfo:
     upsample_steps: int
     sampler: SamplerName
     guidance_scale: float
-    vocabulary: tuple[str, ...] = ()  # every word that it knows; empty if it reads any English
-    word_pattern: str = ""  # of a word in a prompt, as a regular expression; empty if it reads any English
-    function_words: tuple[str, ...] = ()  # that say nothing about what to draw, known or not
-    experimental: tuple[str, ...] = ()  # phrases of those words that it does not draw well
-    untrained: tuple[str, ...] = ()  # names of things whose words it knows, but which it never saw
+    stages: tuple[Stage, ...] = ()  # in drawing order
+    samplers: tuple[str, ...] = ("dpmpp_2m", "ddim", "ddpm")  # the default first
+    qualities: Mapping[str, Mapping[str, int]] = field(default_factory=dict)  # by name: steps of each stage
+    guidance: Guidance | None = None
+    has_negative_prompt: bool = True
+    has_inpainting: bool = False
+    languages: tuple[str, ...] = ("en",)
+    license: str = "MIT"
+    warnings: tuple[ModelWarning, ...] = ()
+    examples: tuple[Example, ...] = ()
+    vocabulary: Vocabulary | None = None  # None: it reads any English
+    versions: Mapping[str, str] = field(default_factory=dict)  # of the libraries that draw
+    sprites: Path | None = None  # a sheet of small pictures of what it draws
+    slots: int = 1  # batches that it draws at a time
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,7 +6,18 @@ from pathlib import Path
 
 import torch
 
-from backend_gpu.engine import Drawing, EngineInfo, OnStep, Pixels, Settings, StepReport
+from backend_gpu.engine import (
+    Drawing,
+    EngineInfo,
+    Guidance,
+    OnStep,
+    Pixels,
+    Settings,
+    Stage,
+    StepReport,
+    Text,
+    Vocabulary,
+)
 from backend_gpu.errors import BackendError, InvalidRequest, OutOfMemory
 from backend_gpu.glide.acceleration import accelerate, best_dtype
 from backend_gpu.glide.checkpoint import open_published, published_in_use, read_metadata
@@ -138,11 +149,20 @@ def open_engine(name: ModelName, device_wish: str, checkpoints: Path, mini_dir: 
         upsample_steps=upsample_steps,
         sampler="dpmpp_2m",
         guidance_scale=guidance_scale,
-        vocabulary=tuple(known),
-        word_pattern=WORD_PATTERN if words else "",
-        function_words=FUNCTION_WORDS if words else (),
-        experimental=experimental,
-        untrained=untrained,
+        stages=(
+            Stage(name="base", label=Text("下絵", "sketch"), side=64, steps=steps, is_guided=True),
+            Stage(name="upsample", label=Text("仕上げ", "enlargement"), side=256, steps=upsample_steps),
+        ),
+        guidance=Guidance(default=guidance_scale, least=1.0, most=20.0),
+        vocabulary=Vocabulary(
+            words=tuple(known),
+            word_pattern=WORD_PATTERN,
+            function_words=FUNCTION_WORDS,
+            experimental=experimental,
+            untrained=untrained,
+        )
+        if words
+        else None,
     )
     return LocalEngine(pipeline, info, words)
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from backend_gpu.engine import Drawing, EngineInfo, OnStep, Pixels, Settings, StepReport
+from backend_gpu.engine import Drawing, EngineInfo, Guidance, OnStep, Pixels, Settings, Stage, StepReport, Text
 from backend_gpu.errors import InvalidRequest, OutOfMemory
 from backend_gpu.glide.config import StageName
 from backend_gpu.jobs.worker import SMOKE_PROMPT
@@ -28,6 +28,11 @@ class FakeEngine:
         upsample_steps=4,
         sampler="dpmpp_2m",
         guidance_scale=2.5,
+        stages=(
+            Stage(name="base", label=Text("下絵", "sketch"), side=64, steps=10, is_guided=True),
+            Stage(name="upsample", label=Text("仕上げ", "enlargement"), side=256, steps=4),
+        ),
+        guidance=Guidance(default=2.5, least=1.0, most=20.0),
     )
 
     def __init__(self, step_s: float = 0.0, spend: Callable[[float], None] = time.sleep) -> None:
