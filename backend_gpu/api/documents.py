@@ -7,7 +7,6 @@ from collections.abc import Mapping
 
 from pydantic import BaseModel
 
-from backend_gpu.api.errors import BadParameter
 from backend_gpu.api.schemas import (
     ErrorInfo,
     ImageLink,
@@ -17,6 +16,7 @@ from backend_gpu.api.schemas import (
     ProgressDocument,
 )
 from backend_gpu.engine import EngineInfo
+from backend_gpu.errors import BadParameter
 from backend_gpu.jobs.batches import Place
 from backend_gpu.jobs.job import MAX_SEED, Job, JobRequest, Progress
 from backend_gpu.service import Service

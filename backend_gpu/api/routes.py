@@ -13,7 +13,7 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 from backend_gpu.api.bodies import BodyRoute
 from backend_gpu.api.documents import fingerprint_of, job_document, job_request
 from backend_gpu.api.encoding import QUALITY, ImageFormat, ImageSize, encoded, verify_signature
-from backend_gpu.api.errors import BadParameter, BodyTooLarge, Unauthorized, WrongHost, errors, guarded_errors
+from backend_gpu.api.errors import BodyTooLarge, Unauthorized, WrongHost, errors, guarded_errors
 from backend_gpu.api.gate import has_token
 from backend_gpu.api.schemas import (
     HealthDocument,
@@ -23,6 +23,7 @@ from backend_gpu.api.schemas import (
     StatusDocument,
 )
 from backend_gpu.errors import (
+    BadParameter,
     ContentRefused,
     GalleryUnavailable,
     IdempotencyConflict,

@@ -17,7 +17,7 @@ from sse_starlette import ServerSentEvent
 from backend_gpu.api.bodies import BodyRoute
 from backend_gpu.api.documents import fingerprint_of, job_request
 from backend_gpu.api.encoding import QUALITY, ImageFormat, encoded, signed_query
-from backend_gpu.api.errors import BadParameter, BodyTooLarge, JobCancelled, error_document, guarded_errors
+from backend_gpu.api.errors import BodyTooLarge, JobCancelled, error_document, guarded_errors
 from backend_gpu.api.hosts import address_for
 from backend_gpu.api.routes import CurrentService, IdempotencyKey, bearer, event_stream, job_changes
 from backend_gpu.api.schemas import (
@@ -37,6 +37,7 @@ from backend_gpu.api.schemas import (
 from backend_gpu.engine import EngineInfo
 from backend_gpu.errors import (
     BackendError,
+    BadParameter,
     ContentRefused,
     GalleryUnavailable,
     IdempotencyConflict,
