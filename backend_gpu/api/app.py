@@ -53,6 +53,7 @@ def create_app(service: Service) -> FastAPI:
     app.state.service = service
     for routes in (open_routes, guarded_routes, metrics_routes, picture_routes, openai_routes, openapi.routes):
         app.include_router(routes)
+    openapi.correct_document(app)
     add_error_handlers(app)
     app.add_middleware(Gate, service=service)  # the last one added is the first that a request comes to
     if origins := service.settings.allowed_origins:
