@@ -54,8 +54,10 @@ class Gate:
             logger.exception("a request failed", extra=job_of(scope))
             if has_begun:
                 raise  # the connection is cut: nobody takes half an answer for a whole one
-            error = InternalError("something went wrong inside the service: its log says what, under this x-request-id")
-            await error_response(error)(scope, receive, send)
+            answer = error_response(
+                InternalError("something went wrong inside the service: its log says what, under this x-request-id")
+            )
+            await answer(scope, receive, send)
         return None
 
     def check(self, scope: Scope) -> None:
