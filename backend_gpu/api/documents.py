@@ -1,4 +1,4 @@
-"""From what the queue knows to what HTTP tells."""
+"""Between what the queue knows and what goes over HTTP."""
 
 import base64
 import hashlib
@@ -14,6 +14,7 @@ from backend_gpu.api.schemas import (
     JobRequestDocument,
     JobSubmission,
     ProgressDocument,
+    StatusDocument,
 )
 from backend_gpu.engine import EngineInfo
 from backend_gpu.errors import BadParameter
@@ -59,8 +60,31 @@ def job_document(service: Service, job: Job, places: Mapping[str, Place] | None 
     )
 
 
+def job_documents(service: Service, owner: str, limit: int) -> list[JobDocument]:
+    """An owner's jobs, newest first, with places that agree."""
+    places = service.worker.places()
+    return [job_document(service, job, places) for job in service.store.of_owner(owner, limit)]
+
+
+def status_document(service: Service) -> StatusDocument:
+    """What the service does now."""
+    worker = service.worker
+    info = worker.engine.info if worker.engine else None
+    queued, running = service.store.count("queued"), service.store.count("running")
+    return StatusDocument(
+        model=info.model if info else None,
+        device=info.device if info else None,
+        ready=worker.is_ready,
+        load_error=worker.load_error or None,
+        queued_jobs=queued,
+        running_jobs=running,
+        idle_seconds=0.0 if queued or running else worker.idle_s(),
+        seconds_per_picture=worker.seconds_per_picture(),
+    )
+
+
 def progress_document(progress: Progress) -> ProgressDocument:
-    """Progress as it is told."""
+    """How far a job is."""
     return ProgressDocument(
         stage=progress.stage,
         step=progress.step,
@@ -83,10 +107,14 @@ def job_request(submission: JobSubmission, info: EngineInfo) -> JobRequest:
     """A submission with the model's choices where the caller made none.
 
     Raises:
-        BadParameter: it is for another model.
+        BadParameter: it is for another model, or has a sampler that this one does not know.
     """
     if submission.model not in (None, info.model):
         raise BadParameter(f"there is no model {submission.model!r} here: use {info.model}", "model")
+    if submission.sampler is not None and submission.sampler not in info.samplers:
+        raise BadParameter(
+            f"there is no sampler {submission.sampler!r} here: use one of {', '.join(info.samplers)}", "sampler"
+        )
     return JobRequest(
         prompt=submission.prompt,
         source_prompt=submission.source_prompt,
@@ -97,7 +125,7 @@ def job_request(submission: JobSubmission, info: EngineInfo) -> JobRequest:
         guidance_scale=submission.guidance_scale or info.guidance_scale,
         steps=submission.steps or info.steps,
         upsample_steps=submission.upsample_steps or info.upsample_steps,
-        sampler=submission.sampler or info.sampler,
+        sampler=submission.sampler or info.sampler,  # type: ignore[arg-type]  # one of info's
         upscale=submission.upscale,
         owner=submission.owner,
         model=info.model,

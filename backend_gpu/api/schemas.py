@@ -5,7 +5,6 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool
 from pydantic_core import PydanticCustomError
 
-from backend_gpu.glide.config import SamplerName, StageName
 from backend_gpu.jobs.job import MAX_PICTURES, MAX_SEED, MAX_STEPS, OWNER, JobStatus
 from backend_gpu.plain_text import CONTROL, without_controls
 
@@ -99,7 +98,7 @@ class JobSubmission(Model):
     guidance_scale: GuidanceScale = None
     steps: Steps = None
     upsample_steps: UpsampleSteps = None
-    sampler: Annotated[SamplerName | None, Field(description="the model's choice if absent")] = None
+    sampler: Annotated[str | None, Field(max_length=64, description="the model's choice if absent")] = None
     upscale: Annotated[StrictBool, Field(description="false: 64x64 pictures, without the upsampler")] = True
     owner: Owner = "anonymous"
     model: Annotated[
@@ -119,7 +118,7 @@ class JobRequestDocument(Model):
     guidance_scale: Annotated[float, Field(description="how closely the text is followed; 1 is no guidance")]
     steps: Annotated[int, Field(description="denoising steps at 64x64")]
     upsample_steps: Annotated[int, Field(description="denoising steps from 64x64 to 256x256")]
-    sampler: Annotated[SamplerName, Field(description="how the steps are taken")]
+    sampler: Annotated[str, Field(description="how the steps are taken")]
     upscale: Annotated[bool, Field(description="false: 64x64 pictures, without the upsampler")]
     owner: Owner
     model: Annotated[str, Field(description="the model that draws")]
@@ -128,7 +127,7 @@ class JobRequestDocument(Model):
 class ProgressDocument(Model):
     """How far a running job is."""
 
-    stage: Annotated[StageName, Field(description="base draws 64x64, upsample enlarges to 256x256")]
+    stage: Annotated[str, Field(description="a stage of the model's description")]
     step: Annotated[int, Field(description="steps of this stage that are done")]
     total_steps: Annotated[int, Field(description="steps of this stage")]
     fraction: Annotated[float, Field(ge=0, le=1, description="of the whole job, by time")]
