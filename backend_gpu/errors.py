@@ -38,7 +38,7 @@ class JobNotFound(BackendError):
 
 
 class ModelNotFound(BackendError):
-    """There is no such model."""
+    """There is no such model, or no such picture of it."""
 
 
 class InvalidTransition(BackendError):

@@ -12,7 +12,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from backend_gpu import logs
-from backend_gpu.api import openapi
+from backend_gpu.api import models, openapi
 from backend_gpu.api.errors import add_error_handlers
 from backend_gpu.api.gate import PROBES, CrossOrigin, Gate, job_of
 from backend_gpu.api.openai.routes import routes as openai_routes
@@ -51,7 +51,8 @@ def create_app(service: Service) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.service = service
-    for routes in (open_routes, guarded_routes, metrics_routes, picture_routes, openai_routes, openapi.routes):
+    native_routes = (open_routes, guarded_routes, metrics_routes, picture_routes)
+    for routes in (*native_routes, models.routes, openai_routes, openapi.routes):
         app.include_router(routes)
     openapi.correct_document(app)
     add_error_handlers(app)

@@ -73,6 +73,14 @@ class TooManyConnections(TryLater):
     """Every connection that may be open has a request in work."""
 
 
+class JobFailed(BackendError):
+    """The job failed; `code` says why, as in its document."""
+
+    def __init__(self, message: str, code: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
 class JobCancelled(BackendError):
     """The job was cancelled before it had pictures."""
 
@@ -103,6 +111,7 @@ ANSWER_TO: Mapping[type[BackendError], Answer] = {
     InvalidRequest: Answer(400, "invalid_request_error", "invalid_prompt"),
     InvalidTransition: Answer(409, "invalid_request_error", "invalid_transition"),
     JobCancelled: Answer(400, "invalid_request_error", "cancelled"),
+    JobFailed: Answer(500, "server_error", "engine_failed"),
     JobNotFound: Answer(404, "invalid_request_error", "not_found"),
     MalformedRequest: Answer(400, "invalid_request_error", "malformed_request"),
     ModelLoading: Answer(503, "server_error", "model_loading"),
@@ -125,7 +134,8 @@ def error_document(error: BackendError) -> ErrorDocument:
     """The body of the answer to an error."""
     answer = ANSWER_TO[type(error)]
     param = writable(error.param) if isinstance(error, InvalidRequest) else None
-    return ErrorDocument(error=ErrorInfo(message=writable(str(error)), type=answer.type, param=param, code=answer.code))
+    code = error.code if isinstance(error, JobFailed) else answer.code
+    return ErrorDocument(error=ErrorInfo(message=writable(str(error)), type=answer.type, param=param, code=code))
 
 
 def writable(text: str) -> str:
@@ -140,7 +150,7 @@ def error_response(error: BackendError) -> JSONResponse:
         headers["Retry-After"] = str(min(MAX_RETRY_AFTER_S, max(1, round(error.retry_after_s))))
     if isinstance(error, Unauthorized):
         headers["WWW-Authenticate"] = "Bearer"
-    if isinstance(error, IdempotencyConflict):
+    if isinstance(error, IdempotencyConflict | JobFailed | JobCancelled):
         headers["x-should-retry"] = "false"  # OpenAI's clients would send it twice more
     return JSONResponse(error_document(error).model_dump(), ANSWER_TO[type(error)].status, headers)
 

@@ -151,6 +151,7 @@ OPERATIONS = [
     "GET /v1/jobs/{job_id}/images/{index}.{image_format}",
     "GET /v1/models",
     "GET /v1/models/{model_id}",
+    "GET /v1/models/{model_id}/sprites.png",
     "GET /v1/status",
     "POST /v1/images/generations",
     "POST /v1/jobs",

@@ -1,0 +1,105 @@
+"""From a submission to pictures: what every face does that answers when they are done."""
+
+from collections.abc import AsyncIterator
+
+from fastapi.concurrency import run_in_threadpool
+
+from backend_gpu.api.documents import job_request
+from backend_gpu.api.encoding import Encoding, encoded
+from backend_gpu.api.errors import JobCancelled, JobFailed
+from backend_gpu.api.events import job_changes
+from backend_gpu.api.schemas import JobSubmission
+from backend_gpu.engine import EngineInfo
+from backend_gpu.errors import JobNotFound
+from backend_gpu.jobs.intake import Claim
+from backend_gpu.jobs.job import Job
+from backend_gpu.service import Service
+
+
+async def draw(service: Service, submission: JobSubmission, claim: Claim) -> Job:
+    """Submit, and wait for the pictures.
+
+    Raises:
+        BackendError: what `submit` and `finished` raise.
+    """
+    job = await run_in_threadpool(submit, service, submission, claim)
+    return await finished(service, job.id)
+
+
+def submit(service: Service, submission: JobSubmission, claim: Claim) -> Job:
+    """The job that the claim has made before, or a new one.
+
+    Raises:
+        ModelLoading: the model can't draw yet, and there was no job before.
+        InvalidRequest: this can't be drawn here.
+        QueueFull, RateLimited: not now.
+        IdempotencyConflict: the claim's key came before with another fingerprint.
+        StorageUnavailable: it could not be written down, so it was not accepted.
+    """
+    return earlier(service, claim) or service.intake.accept(job_request(submission, model_info(service)), claim)
+
+
+def earlier(service: Service, claim: Claim) -> Job | None:
+    """The job that the claim's key has made; it is found while the model loads too.
+
+    Raises:
+        IdempotencyConflict: the key came before with another fingerprint.
+    """
+    return service.intake.earlier(claim)
+
+
+def model_info(service: Service) -> EngineInfo:
+    """What draws here.
+
+    Raises:
+        ModelLoading: nothing yet.
+    """
+    return service.intake.engine().info
+
+
+async def finished(service: Service, job_id: str) -> Job:
+    """The job when it has its pictures.
+
+    Raises:
+        JobFailed, JobCancelled: it has none.
+        ServiceStopping: it will have them after the next start only.
+    """
+    async for changed in job_changes(service, job_id):
+        job = changed
+    if job.error:
+        raise JobFailed(job.error.message, job.error.code)
+    if job.status != "succeeded":
+        raise JobCancelled("the job was cancelled")
+    return job
+
+
+async def previews(service: Service, job_id: str, wanted: int) -> AsyncIterator[bytes | None]:
+    """At most so many different PNGs of an unfinished job, evenly spread, until it ends; None while it waits.
+
+    Raises:
+        ServiceStopping: it is drawn after the next start only.
+    """
+    sent, shown = 0, b""
+    async for changed in job_changes(service, job_id):
+        live = service.worker.live(job_id)
+        fraction = live.progress.fraction if live.progress else 0.0
+        is_due = sent < wanted and fraction >= (sent + 1) / (wanted + 1)
+        if is_due and live.preview and live.preview != shown:
+            shown = live.preview
+            sent += 1
+            yield shown
+        elif changed.status == "queued":
+            yield None
+
+
+def picture(service: Service, job: Job, index: int, encoding: Encoding) -> bytes:
+    """A finished picture.
+
+    Raises:
+        JobNotFound: the job has no such picture, or it was deleted.
+        GalleryUnavailable: it is in the gallery, and that does not answer.
+    """
+    png = service.pictures.read(job, index) if job.status == "succeeded" and index < job.request.n else None
+    if png is None:
+        raise JobNotFound(f"there is no picture {index} of job {job.id}: the job is {job.status}, of {job.request.n}")
+    return encoded(png, encoding)
