@@ -20,23 +20,32 @@ async def draw(service: Service, submission: JobSubmission, claim: Claim) -> Job
     """Submit, and wait for the pictures.
 
     Raises:
-        BackendError: what `submit` and `finished` raise.
+        BackendError: what `accept` and `finished` raise.
     """
-    job = await run_in_threadpool(submit, service, submission, claim)
+    job = await run_in_threadpool(accept, service, submission, claim)
     return await finished(service, job.id)
 
 
-def submit(service: Service, submission: JobSubmission, claim: Claim) -> Job:
-    """The job that the claim has made before, or a new one.
+def accept(service: Service, submission: JobSubmission, claim: Claim) -> Job:
+    """The job that the claim's key has made before, or a new one.
 
     Raises:
-        ModelLoading: the model can't draw yet, and there was no job before.
+        BackendError: what `earlier` and `submit` raise.
+    """
+    return earlier(service, claim) or submit(service, submission, claim)
+
+
+def submit(service: Service, submission: JobSubmission, claim: Claim) -> Job:
+    """Make a job of a submission.
+
+    Raises:
+        ModelLoading: the model can't draw yet.
         InvalidRequest: this can't be drawn here.
         QueueFull, RateLimited: not now.
         IdempotencyConflict: the claim's key came before with another fingerprint.
         StorageUnavailable: it could not be written down, so it was not accepted.
     """
-    return earlier(service, claim) or service.intake.accept(job_request(submission, model_info(service)), claim)
+    return service.intake.accept(job_request(submission, model_info(service)), claim)
 
 
 def earlier(service: Service, claim: Claim) -> Job | None:

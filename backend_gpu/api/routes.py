@@ -10,7 +10,7 @@ from sse_starlette import EventSourceResponse
 from backend_gpu.api.bodies import BodyRoute
 from backend_gpu.api.dependencies import CurrentService, IdempotencyKey, JobId, bearer
 from backend_gpu.api.documents import fingerprint_of, job_document, job_documents, status_document
-from backend_gpu.api.drawing import picture, submit
+from backend_gpu.api.drawing import accept, picture
 from backend_gpu.api.encoding import QUALITY, Encoding, ImageFormat, ImageSize
 from backend_gpu.api.errors import BodyTooLarge, Unauthorized, WrongHost, errors, guarded_errors
 from backend_gpu.api.events import end_id, event_stream, job_events
@@ -57,7 +57,7 @@ def submit_job(
 ) -> JobDocument:
     """Accept a job: it is on disk when this answers, and will be drawn whatever happens to the process."""
     claim = Claim(owner=submission.owner, key=idempotency_key, fingerprint=fingerprint_of(submission))
-    return job_document(service, submit(service, submission, claim))
+    return job_document(service, accept(service, submission, claim))
 
 
 @guarded_routes.get(

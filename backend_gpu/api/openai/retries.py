@@ -4,7 +4,7 @@ import time
 
 from backend_gpu.api.documents import fingerprint_of
 from backend_gpu.api.drawing import earlier, model_info, submit
-from backend_gpu.api.models import ALIASES
+from backend_gpu.api.models import model_names
 from backend_gpu.api.openai.schemas import ImageGeneration
 from backend_gpu.engine import EngineInfo
 from backend_gpu.errors import BadParameter, ModelLoading, QueueFull, RateLimited, StorageUnavailable
@@ -48,5 +48,5 @@ def check_model(name: str | None, info: EngineInfo) -> None:
     Raises:
         BadParameter: another name.
     """
-    if name is not None and name not in (info.model, *ALIASES):
+    if name is not None and name not in model_names(info):
         raise BadParameter(f"there is no model {name!r} here: use {info.model}", "model")
