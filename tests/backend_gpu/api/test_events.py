@@ -88,11 +88,11 @@ def test_a_running_job_shows_at_least_five_different_previews(followed: list[dic
 
 
 def test_progress_only_grows_and_goes_through_both_stages(followed: list[dict[str, Any]]) -> None:
-    told = [document["progress"] for document in followed if document["progress"]]
-    fractions = [progress["fraction"] for progress in told]
+    seen = [document["progress"] for document in followed if document["progress"]]
+    fractions = [progress["fraction"] for progress in seen]
     assert fractions == sorted(fractions)
-    assert [progress["step"] for progress in told if progress["stage"] == "base"] == list(range(1, 11))
-    upsample = [progress["step"] for progress in told if progress["stage"] == "upsample"]
+    assert [progress["step"] for progress in seen if progress["stage"] == "base"] == list(range(1, 11))
+    upsample = [progress["step"] for progress in seen if progress["stage"] == "upsample"]
     assert upsample in ([1, 2, 3], [1, 2, 3, 4])  # the job's end may overtake the last one
 
 
