@@ -158,3 +158,9 @@ def test_openai_sizes_follow_a_model_of_one_stage(serve: Serve, size: dict[str, 
     with Image.open(io.BytesIO(base64.b64decode(answer["data"][0]["b64_json"]))) as png:
         assert png.size == (side, side)
     assert (job.request.steps, job.request.upscale) == (12, True)
+
+
+def test_openai_urls_of_a_model_of_one_stage_can_be_fetched(serve: Serve) -> None:
+    with serve(engine=engine_with(ONE_STAGE)) as running:
+        (image,) = running.http.post("/v1/images/generations", json={"prompt": "a red apple"}).json()["data"]
+        assert running.http.get(image["url"]).status_code == 200
