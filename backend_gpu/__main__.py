@@ -6,7 +6,7 @@ import signal
 import sys
 from pathlib import Path
 
-from backend_gpu.engine.models import FAMILIES
+from backend_gpu.engine.models import FAMILIES, family_of
 from backend_gpu.errors import BackendError, InvalidRequest
 from backend_gpu.jobs.request import MAX_PICTURES, MAX_SEED
 from backend_gpu.settings import Settings, let_waiting_threads_sleep, read_settings
@@ -69,9 +69,10 @@ def serve(settings: Settings) -> None:
     from backend_gpu.logs import configure_logging
     from backend_gpu.service import build_service
 
+    family = family_of(settings)
     configure_logging()
     listener = listen(settings.host, settings.port)
-    server = Server(build_service(settings))
+    server = Server(build_service(settings, family))
     for stop in (signal.SIGTERM, signal.SIGINT):
         signal.signal(stop, server.handle_exit)  # at once; and after it has stopped uvicorn raises the signal once more
     host, port = listener.getsockname()[:2]

@@ -17,6 +17,14 @@ class BadParameter(InvalidRequest):
     """A field of the request has an impossible value."""
 
 
+class TryLater(BackendError):
+    """Base of what may be otherwise after some seconds."""
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
 class CheckpointError(BackendError):
     """Model weights are missing, broken or could not be fetched; the message says what to do."""
 
@@ -30,27 +38,19 @@ class JobNotFound(BackendError):
 
 
 class ModelNotFound(BackendError):
-    """There is no such model."""
+    """There is no such model, or no such picture of it."""
 
 
 class InvalidTransition(BackendError):
     """A job is not in the state that a change starts from."""
 
 
-class QueueFull(BackendError):
+class QueueFull(TryLater):
     """No more jobs can be taken for now."""
 
-    def __init__(self, message: str, retry_after_s: float) -> None:
-        super().__init__(message)
-        self.retry_after_s = retry_after_s
 
-
-class RateLimited(BackendError):
+class RateLimited(TryLater):
     """An owner has asked for as much as is allowed for now."""
-
-    def __init__(self, message: str, retry_after_s: float) -> None:
-        super().__init__(message)
-        self.retry_after_s = retry_after_s
 
 
 class IdempotencyConflict(BackendError):
@@ -61,26 +61,19 @@ class ContentRefused(InvalidRequest):
     """The prompt has a term of the operator's blocklist."""
 
 
-class ModelLoading(BackendError):
+class ModelLoading(TryLater):
     """The model can't draw yet."""
 
-    def __init__(self, message: str, retry_after_s: float) -> None:
-        super().__init__(message)
-        self.retry_after_s = retry_after_s
 
-
-class ServiceStopping(BackendError):
+class ServiceStopping(TryLater):
     """The service ends; what it has accepted waits for its next start."""
 
-    def __init__(self, message: str, retry_after_s: float) -> None:
-        super().__init__(message)
-        self.retry_after_s = retry_after_s
 
-
-class StorageUnavailable(BackendError):
+class StorageUnavailable(TryLater):
     """The data folder can't be used; nothing was accepted."""
 
-    retry_after_s = 30.0  # somebody has to see to it
+    def __init__(self, message: str, retry_after_s: float = 30.0) -> None:  # somebody has to see to it
+        super().__init__(message, retry_after_s)
 
 
 class StorageDamaged(StorageUnavailable):

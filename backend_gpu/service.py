@@ -1,14 +1,14 @@
 """Everything behind the HTTP faces, built once from the settings."""
 
-from collections.abc import Callable
+import functools
 from dataclasses import dataclass
 
-from backend_gpu.engine import Engine
+from backend_gpu.engine.models import Family
 from backend_gpu.gallery import Gallery
 from backend_gpu.jobs.blocklist import Blocklist
 from backend_gpu.jobs.drawing import WorkerOptions
 from backend_gpu.jobs.intake import Limits
-from backend_gpu.jobs.queue import Queue, QueueOptions
+from backend_gpu.jobs.queue import Model, Queue, QueueOptions
 from backend_gpu.metrics import Metrics
 from backend_gpu.settings import Settings
 
@@ -20,11 +20,10 @@ class Service:
     settings: Settings
     queue: Queue
     metrics: Metrics
+    gallery: Gallery
 
 
-def build_service(
-    settings: Settings, open_engine: Callable[[], Engine], options: QueueOptions | None = None
-) -> Service:
+def build_service(settings: Settings, family: Family, options: QueueOptions | None = None) -> Service:
     """Put the parts together; nothing runs before the queue is started.
 
     Args:
@@ -35,9 +34,10 @@ def build_service(
         BackendError: the queue's file is damaged, or Python's SQLite is too old.
         InvalidRequest: the blocklist can't be read.
     """
-    metrics = Metrics()
-    queue = Queue(open_engine, options or queue_options(settings), metrics)
-    return Service(settings=settings, queue=queue, metrics=metrics)
+    options, metrics = options or queue_options(settings), Metrics()
+    model = Model(describe=functools.partial(family.describe, settings), open=functools.partial(family.open, settings))
+    queue = Queue(model, options, metrics)
+    return Service(settings=settings, queue=queue, metrics=metrics, gallery=options.gallery)
 
 
 def queue_options(settings: Settings) -> QueueOptions:

@@ -59,6 +59,23 @@ def test_glide_knows_nothing_of_the_service_but_its_errors() -> None:
     assert not wrong_imports("backend_gpu/glide", *service, allowed=allowed)
 
 
+def test_http_knows_the_engine_by_its_protocol_alone() -> None:
+    assert not wrong_imports("backend_gpu/api", "torch", "backend_gpu.glide", "backend_gpu.mini")
+
+
+def test_the_faces_and_what_they_share_import_no_other_face() -> None:
+    api, native, openai = ROOT / "backend_gpu/api", "backend_gpu.api.routes", "backend_gpu.api.openai"
+    own = {api / "routes.py": {native}} | {path: {openai} for path in sources("backend_gpu/api/openai")}
+    forbidden = {path: {native, openai} - own.get(path, set()) for path in sources("backend_gpu/api")}
+    del forbidden[api / "app.py"]  # which puts them together
+    assert not [
+        f"{path.relative_to(ROOT)} imports {name}"
+        for path, faces in forbidden.items()
+        for name in imports(path)
+        if is_within(name, *faces)
+    ]
+
+
 def test_backend_never_imports_the_frontend() -> None:
     assert not wrong_imports("backend_gpu", "frontend_streamlit", "streamlit")
 

@@ -2,6 +2,7 @@
 
 import logging
 import re
+import threading
 import time
 import uuid
 from collections.abc import AsyncIterator
@@ -12,9 +13,10 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from backend_gpu import logs
-from backend_gpu.api import openai_images, page
+from backend_gpu.api import models, openapi
 from backend_gpu.api.errors import add_error_handlers
 from backend_gpu.api.gate import PROBES, CrossOrigin, Gate, job_of
+from backend_gpu.api.openai.routes import routes as openai_routes
 from backend_gpu.api.routes import guarded_routes, metrics_routes, open_routes, picture_routes
 from backend_gpu.service import Service
 
@@ -36,9 +38,12 @@ def create_app(service: Service) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         service.queue.start()
+        stopping = threading.Event()
+        threading.Thread(target=models.publish_description, args=(service, stopping), daemon=True).start()
         try:
             yield
         finally:
+            stopping.set()
             service.queue.stop()
 
     app = FastAPI(
@@ -46,12 +51,14 @@ def create_app(service: Service) -> FastAPI:
         version="1",
         description=DESCRIPTION,
         lifespan=lifespan,
-        openapi_url=None,  # the page is behind the token too: see page.py
+        openapi_url=None,  # the page is behind the token too: see openapi.py
         redirect_slashes=False,
     )
     app.state.service = service
-    for routes in (open_routes, guarded_routes, metrics_routes, picture_routes, openai_images.routes, page.routes):
+    native_routes = (open_routes, guarded_routes, metrics_routes, picture_routes)
+    for routes in (*native_routes, models.routes, openai_routes, openapi.routes):
         app.include_router(routes)
+    openapi.correct_document(app)
     add_error_handlers(app)
     app.add_middleware(Gate, service=service)  # the last one added is the first that a request comes to
     if origins := service.settings.allowed_origins:

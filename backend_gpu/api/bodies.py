@@ -8,7 +8,8 @@ from typing import Any, NoReturn
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
-from backend_gpu.api.errors import BadParameter, BodyTooLarge
+from backend_gpu.api.errors import BodyTooLarge
+from backend_gpu.errors import BadParameter
 
 MAX_BODY_BYTES = 64 * 1024
 
@@ -70,8 +71,8 @@ def check_media_type(content_type: str) -> None:
     """
     kind, _, subtype = content_type.partition(";")[0].strip().lower().partition("/")
     if kind != "application" or not (subtype == "json" or subtype.endswith("+json")):
-        told = f"not as {content_type[:80]!r}" if content_type else "and this request has no Content-Type"
-        raise BadParameter(f"send the body as JSON with the header 'Content-Type: application/json', {told}", "body")
+        instead = f"not as {content_type[:80]!r}" if content_type else "and this request has no Content-Type"
+        raise BadParameter(f"send the body as JSON with the header 'Content-Type: application/json', {instead}", "body")
 
 
 class NoNumber(ValueError):

@@ -41,7 +41,7 @@ OWN_FILES = 128  # that the process needs beside connections: database, pictures
 MAX_BACKLOG = 2048
 MANY_FILES = 10_240  # where the hard limit is none: macOS takes no more
 CHECK_INTERVAL_S = 1.0
-TELL_EVERY_S = 60.0
+WARN_EVERY_S = 60.0
 OUT_OF_FILES = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 Awaited = Literal["head", "body", "idle", "end"]  # of the client: "idle" is the next request, "end" that it goes
@@ -65,13 +65,13 @@ class Connections(ServerState):
         self.backlog = min(MAX_BACKLOG, max(16, files // 8))  # asyncio accepts so many before it looks at any
         self.limit = max(16, min(MAX_CONNECTIONS, files - OWN_FILES - 2 * self.backlog))
         self.waiting: dict[Connection, None] = {}  # without a request in work, the longest waiting first
-        self._told_at = dict.fromkeys(("files", "connections"), -math.inf)
+        self._warned_at = dict.fromkeys(("files", "connections"), -math.inf)
 
     def make_room(self, newest: "Connection", now: float) -> None:
         """Drop the connection that waits longest if there are too many, or one that does not read; else the newest."""
         if len(self.connections) <= self.limit:
             return
-        self._tell("connections", now, "there are too many connections: the longest waiting ones are dropped")
+        self._warn_of("connections", now, "there are too many connections: the longest waiting ones are dropped")
         longest_waiting = next(iter(self.waiting))
         if longest_waiting is not newest:
             longest_waiting.drop()
@@ -81,7 +81,7 @@ class Connections(ServerState):
         if unread:
             min(unread, key=lambda one: one.taken_at).drop()
         else:
-            newest.answer(TooManyConnections(f"all of {self.limit} connections have work: try again in a second"))
+            newest.answer(TooManyConnections(f"all of {self.limit} connections have work: try again in a second", 1.0))
 
     async def watch(self) -> None:
         """Drop those whose clients are late, for as long as the loop runs."""
@@ -92,16 +92,16 @@ class Connections(ServerState):
                 cast("Connection", connection).check(now)
 
     def on_loop_error(self, loop: AbstractEventLoop, context: dict[str, Any]) -> None:
-        """Tell in a line a minute, not in a thousand tracebacks a second, that no connection can be accepted."""
+        """Log a line a minute, not in a thousand tracebacks a second, that no connection can be accepted."""
         error = context.get("exception")
         if isinstance(error, OSError) and error.errno in OUT_OF_FILES and "accept" in context["message"]:
-            self._tell("files", loop.time(), f"no connection can be accepted: {error.strerror}")
+            self._warn_of("files", loop.time(), f"no connection can be accepted: {error.strerror}")
         else:
             loop.default_exception_handler(context)
 
-    def _tell(self, what: str, now: float, message: str) -> None:
-        if now - self._told_at[what] >= TELL_EVERY_S:
-            self._told_at[what] = now
+    def _warn_of(self, what: str, now: float, message: str) -> None:
+        if now - self._warned_at[what] >= WARN_EVERY_S:
+            self._warned_at[what] = now
             logger.warning(message, extra={"connections": len(self.connections), "limit": self.limit})
 
 
@@ -128,7 +128,7 @@ class Connection(H11Protocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Read on, unless the client was refused and only reads what it was told."""
+        """Read on, unless the client was refused and only reads what it was answered."""
         if self.awaited != "end":
             super().data_received(data)
 

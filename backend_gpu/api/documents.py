@@ -1,23 +1,20 @@
-"""From what the queue knows to what HTTP tells."""
+"""Between what the queue knows and what goes over HTTP."""
 
 import base64
 import hashlib
-import secrets
 
 from pydantic import BaseModel
 
-from backend_gpu.api.errors import BadParameter
 from backend_gpu.api.schemas import (
     ErrorInfo,
     ImageLink,
     JobDocument,
     JobRequestDocument,
-    JobSubmission,
     ProgressDocument,
+    StatusDocument,
 )
-from backend_gpu.engine import EngineInfo
-from backend_gpu.jobs.job import MAX_SEED, JobRequest, Progress
-from backend_gpu.jobs.queue import JobView
+from backend_gpu.jobs.job import Progress
+from backend_gpu.jobs.queue import JobView, QueueStatus
 
 
 def job_document(view: JobView) -> JobDocument:
@@ -45,8 +42,23 @@ def job_document(view: JobView) -> JobDocument:
     )
 
 
+def status_document(status: QueueStatus) -> StatusDocument:
+    """What the service does now."""
+    info = status.info
+    return StatusDocument(
+        model=info.model if info else None,
+        device=info.device if info else None,
+        ready=info is not None,
+        load_error=status.load_error or None,
+        queued_jobs=status.queued_jobs,
+        running_jobs=status.running_jobs,
+        idle_seconds=status.idle_s,
+        seconds_per_picture=status.seconds_per_picture,
+    )
+
+
 def progress_document(progress: Progress) -> ProgressDocument:
-    """Progress as it is told."""
+    """How far a job is."""
     return ProgressDocument(
         stage=progress.stage,
         step=progress.step,
@@ -63,28 +75,3 @@ def data_url(png: bytes) -> str:
 def fingerprint_of(body: BaseModel) -> str:
     """The same for two bodies that ask for the same."""
     return hashlib.sha256(body.model_dump_json().encode()).hexdigest()
-
-
-def job_request(submission: JobSubmission, info: EngineInfo) -> JobRequest:
-    """A submission with the model's choices where the caller made none.
-
-    Raises:
-        BadParameter: it is for another model.
-    """
-    if submission.model not in (None, info.model):
-        raise BadParameter(f"there is no model {submission.model!r} here: use {info.model}", "model")
-    return JobRequest(
-        prompt=submission.prompt,
-        source_prompt=submission.source_prompt,
-        translator=submission.translator,
-        negative_prompt=submission.negative_prompt,
-        n=submission.n,
-        seed=secrets.randbelow(MAX_SEED + 1) if submission.seed is None else submission.seed,
-        guidance_scale=submission.guidance_scale or info.guidance_scale,
-        steps=submission.steps or info.steps,
-        upsample_steps=submission.upsample_steps or info.upsample_steps,
-        sampler=submission.sampler or info.sampler,
-        upscale=submission.upscale,
-        owner=submission.owner,
-        model=info.model,
-    )

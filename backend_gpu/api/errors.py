@@ -29,10 +29,11 @@ from backend_gpu.errors import (
     ServiceStopping,
     StorageDamaged,
     StorageUnavailable,
+    TryLater,
 )
 
 MAX_RETRY_AFTER_S = 120  # clients wait no longer than this by themselves
-MAX_TOLD_CHARACTERS = 40  # of a wrong value in a message
+MAX_QUOTED_CHARACTERS = 40  # of a wrong value in a message
 NOT_SERVED = {
     f"/v1/images/{name}": f"this service makes no {name} of pictures: draw a new one from text with "
     "POST /v1/images/generations, with the seed of an earlier one to stay close to it"
@@ -68,17 +69,23 @@ class RequestTimeout(BackendError):
     """The request did not come to its end in time."""
 
 
-class TooManyConnections(BackendError):
+class TooManyConnections(TryLater):
     """Every connection that may be open has a request in work."""
 
-    retry_after_s = 1.0
+
+class JobFailed(BackendError):
+    """The job failed; `code` says why, as in its document."""
+
+    def __init__(self, message: str, code: str) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class JobCancelled(BackendError):
     """The job was cancelled before it had pictures."""
 
 
-class Surprise(BackendError):
+class InternalError(BackendError):
     """Something went wrong inside the service; its log says what."""
 
 
@@ -104,6 +111,7 @@ ANSWER_TO: Mapping[type[BackendError], Answer] = {
     InvalidRequest: Answer(400, "invalid_request_error", "invalid_prompt"),
     InvalidTransition: Answer(409, "invalid_request_error", "invalid_transition"),
     JobCancelled: Answer(400, "invalid_request_error", "cancelled"),
+    JobFailed: Answer(500, "server_error", "engine_failed"),
     JobNotFound: Answer(404, "invalid_request_error", "not_found"),
     MalformedRequest: Answer(400, "invalid_request_error", "malformed_request"),
     ModelLoading: Answer(503, "server_error", "model_loading"),
@@ -115,7 +123,7 @@ ANSWER_TO: Mapping[type[BackendError], Answer] = {
     ServiceStopping: Answer(503, "server_error", "service_stopping"),
     StorageDamaged: Answer(503, "server_error", "storage_damaged"),
     StorageUnavailable: Answer(503, "server_error", "storage_unavailable"),
-    Surprise: Answer(500, "server_error", "internal_error"),
+    InternalError: Answer(500, "server_error", "internal_error"),
     TooManyConnections: Answer(503, "server_error", "too_many_connections"),
     Unauthorized: Answer(401, "authentication_error", "invalid_api_key"),
     WrongHost: Answer(421, "invalid_request_error", "wrong_host"),
@@ -123,10 +131,11 @@ ANSWER_TO: Mapping[type[BackendError], Answer] = {
 
 
 def error_document(error: BackendError) -> ErrorDocument:
-    """The body that tells an error."""
+    """The body of the answer to an error."""
     answer = ANSWER_TO[type(error)]
     param = writable(error.param) if isinstance(error, InvalidRequest) else None
-    return ErrorDocument(error=ErrorInfo(message=writable(str(error)), type=answer.type, param=param, code=answer.code))
+    code = error.code if isinstance(error, JobFailed) else answer.code
+    return ErrorDocument(error=ErrorInfo(message=writable(str(error)), type=answer.type, param=param, code=code))
 
 
 def writable(text: str) -> str:
@@ -137,26 +146,25 @@ def writable(text: str) -> str:
 def error_response(error: BackendError) -> JSONResponse:
     """The whole answer to an error."""
     headers = {}
-    retry_after_s = getattr(error, "retry_after_s", None)
-    if retry_after_s is not None:
-        headers["Retry-After"] = str(min(MAX_RETRY_AFTER_S, max(1, round(retry_after_s))))
+    if isinstance(error, TryLater):
+        headers["Retry-After"] = str(min(MAX_RETRY_AFTER_S, max(1, round(error.retry_after_s))))
     if isinstance(error, Unauthorized):
         headers["WWW-Authenticate"] = "Bearer"
-    if isinstance(error, IdempotencyConflict):
+    if isinstance(error, IdempotencyConflict | JobFailed | JobCancelled):
         headers["x-should-retry"] = "false"  # OpenAI's clients would send it twice more
     return JSONResponse(error_document(error).model_dump(), ANSWER_TO[type(error)].status, headers)
 
 
 def errors(*kinds: type[BackendError]) -> dict[int | str, dict[str, Any]]:
-    """These errors as the OpenAPI page tells them: by status, what each code means."""
+    """These errors as the OpenAPI document has them: by status, what each code means."""
     if StorageUnavailable in kinds:
         kinds = (*kinds, StorageDamaged)  # whoever reads the queue may find either
     documented: dict[int | str, dict[str, Any]] = {}
     for status in sorted({ANSWER_TO[kind].status for kind in kinds}):
-        told = [(ANSWER_TO[kind], kind.__doc__) for kind in kinds if ANSWER_TO[kind].status == status]
+        meanings = [(ANSWER_TO[kind], kind.__doc__) for kind in kinds if ANSWER_TO[kind].status == status]
         documented[status] = {
             "model": ErrorDocument,
-            "description": " ".join(f"`{answer.code}`: {meaning}" for answer, meaning in told),
+            "description": " ".join(f"`{answer.code}`: {meaning}" for answer, meaning in meanings),
             "content": {
                 "application/json": {
                     "examples": {
@@ -165,7 +173,7 @@ def errors(*kinds: type[BackendError]) -> dict[int | str, dict[str, Any]]:
                                 "error": {"message": meaning, "type": answer.type, "param": None, "code": answer.code}
                             }
                         }
-                        for answer, meaning in told
+                        for answer, meaning in meanings
                     }
                 }
             },
@@ -175,14 +183,14 @@ def errors(*kinds: type[BackendError]) -> dict[int | str, dict[str, Any]]:
 
 def guarded_errors(*kinds: type[BackendError]) -> dict[int | str, dict[str, Any]]:
     """These errors beside those that every call behind the token has."""
-    return errors(Unauthorized, WrongHost, Surprise, *kinds)
+    return errors(Unauthorized, WrongHost, InternalError, *kinds)
 
 
 def bad_parameter(failure: Mapping[str, Any]) -> BadParameter:
     """What pydantic found, as one sentence that names the field, the limit and the value."""
     param = ".".join(str(part) for part in failure["loc"][1:]) or "body"
     value = failure["input"]
-    is_short = isinstance(value, int | float) or (isinstance(value, str) and len(value) <= MAX_TOLD_CHARACTERS)
+    is_short = isinstance(value, int | float) or (isinstance(value, str) and len(value) <= MAX_QUOTED_CHARACTERS)
     return BadParameter(f"{param}: {failure['msg']}{f', not {value!r}' if is_short else ''}", param)
 
 

@@ -10,7 +10,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from backend_gpu.api.errors import BadOrigin, Surprise, Unauthorized, WrongHost, error_response
+from backend_gpu.api.errors import BadOrigin, InternalError, Unauthorized, WrongHost, error_response
 from backend_gpu.api.hosts import authority_of, is_local, name_of, set_names, take_absolute_target
 from backend_gpu.errors import BackendError
 from backend_gpu.jobs.job import JOB_ID
@@ -54,8 +54,10 @@ class Gate:
             logger.exception("a request failed", extra=job_of(scope))
             if has_begun:
                 raise  # the connection is cut: nobody takes half an answer for a whole one
-            surprise = Surprise("something went wrong inside the service: its log says what, under this x-request-id")
-            await error_response(surprise)(scope, receive, send)
+            answer = error_response(
+                InternalError("something went wrong inside the service: its log says what, under this x-request-id")
+            )
+            await answer(scope, receive, send)
         return None
 
     def check(self, scope: Scope) -> None:
@@ -141,8 +143,10 @@ class CrossOrigin(CORSMiddleware):
         answer = super().preflight_response(request_headers)
         if answer.status_code < 400:
             return answer
-        told = bytes(answer.body).decode()
-        refusal = error_response(BadOrigin(f"{told}: BACKEND_CORS_ORIGINS says whose pages may GET and POST", "Origin"))
-        kept = {name: value for name, value in answer.headers.items() if not name.startswith("content-")}
-        refusal.headers.update(kept)
+        reason = bytes(answer.body).decode()
+        refusal = error_response(
+            BadOrigin(f"{reason}: BACKEND_CORS_ORIGINS says whose pages may GET and POST", "Origin")
+        )
+        allowed = {name: value for name, value in answer.headers.items() if not name.startswith("content-")}
+        refusal.headers.update(allowed)
         return refusal

@@ -1,28 +1,24 @@
 """The native face: jobs, pictures, status. Routes parse, call and return."""
 
-from collections.abc import AsyncIterator
-from contextlib import suppress
-from typing import Annotated, cast
+from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Path, Query, Response
 from fastapi.concurrency import run_in_threadpool
-from fastapi.security import HTTPBearer
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from sse_starlette import EventSourceResponse, ServerSentEvent
+from sse_starlette import EventSourceResponse
 
 from backend_gpu.api.bodies import BodyRoute
-from backend_gpu.api.documents import fingerprint_of, job_document, job_request
-from backend_gpu.api.errors import BadParameter, BodyTooLarge, Unauthorized, WrongHost, errors, guarded_errors
+from backend_gpu.api.dependencies import CurrentService, IdempotencyKey, JobId, bearer
+from backend_gpu.api.documents import fingerprint_of, job_document, status_document
+from backend_gpu.api.drawing import accept, picture
+from backend_gpu.api.encoding import QUALITY, Encoding, ImageFormat, ImageSize
+from backend_gpu.api.errors import BodyTooLarge, Unauthorized, WrongHost, errors, guarded_errors
+from backend_gpu.api.events import end_id, event_stream, job_events
 from backend_gpu.api.gate import has_token
-from backend_gpu.api.images import QUALITY, ImageFormat, ImageSize, encoded, verify_signature
-from backend_gpu.api.schemas import (
-    HealthDocument,
-    JobDocument,
-    JobList,
-    JobSubmission,
-    StatusDocument,
-)
+from backend_gpu.api.schemas import HealthDocument, JobDocument, JobList, StatusDocument
+from backend_gpu.api.signed_urls import verify_signature
 from backend_gpu.errors import (
+    BadParameter,
     ContentRefused,
     GalleryUnavailable,
     IdempotencyConflict,
@@ -31,44 +27,17 @@ from backend_gpu.errors import (
     ModelLoading,
     QueueFull,
     RateLimited,
-    ServiceStopping,
     StorageUnavailable,
 )
-from backend_gpu.jobs.job import ENDED, JOB_ID, OWNER, Job
+from backend_gpu.jobs.request import OWNER, JobSubmission
 from backend_gpu.jobs.retries import Claim
-from backend_gpu.service import Service
 
-HEARTBEAT_S = 10.0
 MAX_LISTED = 200
-RESTART_S = 5.0  # told to those whose job has to wait for the service's next start
-
-# For the OpenAPI document; `Gate` checks it before any route is looked for
-bearer = HTTPBearer(auto_error=False, description="the service's token; needed if it has one")
-
-
-def service_of(request: Request) -> Service:
-    """The service behind the app."""
-    return cast("Service", request.app.state.service)
-
-
-CurrentService = Annotated[Service, Depends(service_of)]
-
 
 open_routes = APIRouter()
 guarded_routes = APIRouter(prefix="/v1", dependencies=[Depends(bearer)], route_class=BodyRoute)
 metrics_routes = APIRouter(dependencies=[Depends(bearer)])
 picture_routes = APIRouter(prefix="/v1", dependencies=[Depends(bearer)])  # a signature in the URL will do
-
-IdempotencyKey = Annotated[
-    str | None,
-    Header(
-        min_length=1,
-        max_length=200,
-        pattern=r"^[^\x00-\x1f\x7f]*$",
-        description="sent again with the same body: the same job",
-    ),
-]
-JobId = Annotated[str, Path(pattern=f"^{JOB_ID.pattern}$", description="32 hexadecimal digits")]
 
 
 @guarded_routes.post(
@@ -87,10 +56,8 @@ def submit_job(
     idempotency_key: IdempotencyKey = None,
 ) -> JobDocument:
     """Accept a job: it is on disk when this answers, and will be drawn whatever happens to the process."""
-    queue = service.queue
     claim = Claim(owner=submission.owner, key=idempotency_key, fingerprint=fingerprint_of(submission))
-    job = queue.earlier(claim) or queue.submit(job_request(submission, queue.info()), claim)
-    return job_document(queue.view(job))
+    return job_document(service.queue.view(accept(service, submission, claim)))
 
 
 @guarded_routes.get(
@@ -105,8 +72,7 @@ def list_jobs(
     limit: Annotated[int, Query(ge=1, le=MAX_LISTED, description="at most so many")] = 50,
 ) -> JobList:
     """An owner's jobs, newest first; ended ones for as long as they are kept."""
-    queue = service.queue
-    return JobList(data=[job_document(view) for view in queue.views(queue.jobs(owner, limit))])
+    return JobList(data=[job_document(view) for view in service.queue.views(service.queue.jobs(owner, limit))])
 
 
 @guarded_routes.get(
@@ -161,47 +127,6 @@ async def follow_job(
     return event_stream(job_events(service, job_id))
 
 
-def end_id(job: Job | JobDocument) -> str | None:
-    """The id of the event of a job's end."""
-    return f"{job.id}-{job.status}" if job.status in ENDED else None
-
-
-def event_stream(events: AsyncIterator[ServerSentEvent]) -> EventSourceResponse:
-    """A stream with a comment every ten seconds, so that nothing in between takes it for dead."""
-    return EventSourceResponse(
-        events, ping=HEARTBEAT_S, sep="\n", ping_message_factory=lambda: ServerSentEvent(comment="still here")
-    )
-
-
-async def job_events(service: Service, job_id: str) -> AsyncIterator[ServerSentEvent]:
-    """The job's document whenever it differs from the last one; no more once it has to wait for the next start."""
-    sent = ""
-    with suppress(ServiceStopping):
-        async for job in job_changes(service, job_id):
-            document = job_document(await run_in_threadpool(service.queue.view, job))
-            if (text := document.model_dump_json()) != sent:
-                sent = text
-                yield ServerSentEvent(event="job", data=text, id=end_id(document))
-
-
-async def job_changes(service: Service, job_id: str) -> AsyncIterator[Job]:
-    """The job now and after every change, until it has ended.
-
-    Raises:
-        ServiceStopping: it will end after the next start only.
-    """
-    with service.queue.listen(job_id) as changed:
-        while True:
-            changed.clear()
-            job = await run_in_threadpool(service.queue.job, job_id)
-            yield job
-            if job.has_ended:
-                return
-            if job.status == "queued" and service.queue.stopping:
-                raise ServiceStopping(f"the service restarts: job {job_id} is kept and drawn then", RESTART_S)
-            await changed.wait()
-
-
 @picture_routes.get(
     "/jobs/{job_id}/images/{index}.{image_format}",
     response_class=Response,
@@ -225,11 +150,8 @@ def read_picture(
     """A finished picture."""
     if not has_token(service, authorization) and not verify_signature(service, job_id, index, expires, signature):
         raise Unauthorized("send the service's token as 'Authorization: Bearer …', or use a URL that has not expired")
-    job = service.queue.job(job_id)
-    png = service.queue.picture(job, index)
-    if png is None:
-        raise JobNotFound(f"there is no picture {index} of job {job_id}: the job is {job.status}, of {job.request.n}")
-    content = encoded(png, image_format, size, quality)
+    encoding = Encoding(image_format=image_format, side=size, quality=quality)
+    content = picture(service, service.queue.job(job_id), index, encoding)
     return Response(content, media_type=f"image/{image_format}", headers={"Cache-Control": "private, max-age=86400"})
 
 
@@ -241,23 +163,7 @@ def read_picture(
 )
 def read_status(service: CurrentService) -> StatusDocument:
     """What the service does now."""
-    status = service.queue.status()
-    info = status.info
-    return StatusDocument(
-        model=info.model if info else None,
-        device=info.device if info else None,
-        ready=info is not None,
-        load_error=status.load_error or None,
-        queued_jobs=status.queued_jobs,
-        running_jobs=status.running_jobs,
-        idle_seconds=status.idle_s,
-        vocabulary=list(info.vocabulary) if info else [],
-        word_pattern=info.word_pattern if info else "",
-        function_words=list(info.function_words) if info else [],
-        experimental=list(info.experimental) if info else [],
-        untrained=list(info.untrained) if info else [],
-        seconds_per_picture=status.seconds_per_picture,
-    )
+    return status_document(service.queue.status())
 
 
 @metrics_routes.get(

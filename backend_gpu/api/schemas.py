@@ -2,66 +2,10 @@
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool
-from pydantic_core import PydanticCustomError
+from pydantic import BaseModel, ConfigDict, Field
 
-from backend_gpu.glide.config import SamplerName, StageName
-from backend_gpu.jobs.job import MAX_PICTURES, MAX_SEED, MAX_STEPS, OWNER, JobStatus
-from backend_gpu.plain_text import CONTROL, without_controls
-
-RANDOM_SEED = -1  # as people who know other programs write it
-
-
-def number(value: object) -> object:
-    """Refuse what pydantic would take for a number although JSON has numbers of its own: texts, true and false."""
-    if isinstance(value, bool | str):
-        raise PydanticCustomError("number_type", "Input should be a number")
-    return value
-
-
-def one_seed(seed: int | None) -> int | None:
-    """A seed, or None for a random one."""
-    return None if seed == RANDOM_SEED else seed
-
-
-def text(value: str) -> str:
-    """A text without control characters: white space among them becomes a space, any other is refused."""
-    for control in CONTROL.findall(value):
-        if not control.isspace():
-            raise PydanticCustomError(
-                "control_character", f"Input should have no control character (U+{ord(control):04X})"
-            )
-    return without_controls(value)
-
-
-Number = BeforeValidator(number)
-Text = AfterValidator(text)
-Prompt = Annotated[
-    str,
-    Field(min_length=1, max_length=1000, description="English text of what to draw", examples=["a red apple"]),
-    Text,
-]
-NegativePrompt = Annotated[str, Field(max_length=1000, description="English text of what to stay away from"), Text]
-SourcePrompt = Annotated[str, Field(max_length=1000, description="what the user typed, kept inside the picture"), Text]
-Translator = Annotated[str, Field(max_length=64, description="what translated source_prompt"), Text]
-Count = Annotated[int, Number, Field(ge=1, le=MAX_PICTURES, description="number of pictures")]
-Seed = Annotated[
-    Annotated[int, Number, Field(ge=RANDOM_SEED, le=MAX_SEED)] | None,
-    AfterValidator(one_seed),
-    Field(description="random if absent, null or -1; picture i uses seed + i"),
-]
-GuidanceScale = Annotated[
-    Annotated[float, Number, Field(ge=1, le=20)] | None,
-    Field(description="1 is no guidance; the model's own choice if absent"),
-]
-StepCount = Annotated[int, Number, Field(ge=1, le=MAX_STEPS)]
-Steps = Annotated[StepCount | None, Field(description="denoising steps at 64x64; the model's choice if absent")]
-UpsampleSteps = Annotated[
-    StepCount | None, Field(description="denoising steps from 64x64 to 256x256; the model's choice if absent")
-]
-Owner = Annotated[
-    str, Field(pattern=f"^{OWNER.pattern}$", description="whose job it is: an opaque name, one safe path segment")
-]
+from backend_gpu.jobs.job import JobStatus
+from backend_gpu.jobs.request import JobSubmission
 
 
 class Model(BaseModel):
@@ -70,65 +14,25 @@ class Model(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class JobSubmission(Model):
-    """What to draw."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={
-            "examples": [
-                {"prompt": "a red apple on a blue background", "source_prompt": "青い背景に赤いりんご", "n": 2},
-                {
-                    "prompt": "a cat",
-                    "negative_prompt": "a dog",
-                    "seed": 7,
-                    "steps": 30,
-                    "sampler": "ddim",
-                    "owner": "taro",
-                },
-            ]
-        },
-    )
-
-    prompt: Prompt
-    source_prompt: SourcePrompt = ""
-    translator: Translator = ""
-    negative_prompt: NegativePrompt = ""
-    n: Count = 1
-    seed: Seed = None
-    guidance_scale: GuidanceScale = None
-    steps: Steps = None
-    upsample_steps: UpsampleSteps = None
-    sampler: Annotated[SamplerName | None, Field(description="the model's choice if absent")] = None
-    upscale: Annotated[StrictBool, Field(description="false: 64x64 pictures, without the upsampler")] = True
-    owner: Owner = "anonymous"
-    model: Annotated[
-        str | None, Field(max_length=64, description="refused where another draws; no matter which if absent")
-    ] = None
-
-
-class JobRequestDocument(Model):
+class JobRequestDocument(JobSubmission):
     """A submission with every choice made; sent again, it gives the same pictures."""
 
+    model_config = ConfigDict(json_schema_extra={})  # not a submission's examples
+
     prompt: Annotated[str, Field(description="English text of what is drawn")]
-    source_prompt: SourcePrompt
-    translator: Translator
-    negative_prompt: NegativePrompt
     n: Annotated[int, Field(description="number of pictures")]
     seed: Annotated[int, Field(description="of picture 0; picture i has seed + i")]
     guidance_scale: Annotated[float, Field(description="how closely the text is followed; 1 is no guidance")]
-    steps: Annotated[int, Field(description="denoising steps at 64x64")]
-    upsample_steps: Annotated[int, Field(description="denoising steps from 64x64 to 256x256")]
-    sampler: Annotated[SamplerName, Field(description="how the steps are taken")]
-    upscale: Annotated[bool, Field(description="false: 64x64 pictures, without the upsampler")]
-    owner: Owner
+    steps: Annotated[int, Field(description="denoising steps of the first stage")]
+    upsample_steps: Annotated[int | None, Field(description="of the second stage; null where the model has none")]
+    sampler: Annotated[str, Field(description="how the steps are taken")]
     model: Annotated[str, Field(description="the model that draws")]
 
 
 class ProgressDocument(Model):
     """How far a running job is."""
 
-    stage: Annotated[StageName, Field(description="base draws 64x64, upsample enlarges to 256x256")]
+    stage: Annotated[str, Field(description="a stage of the model's description")]
     step: Annotated[int, Field(description="steps of this stage that are done")]
     total_steps: Annotated[int, Field(description="steps of this stage")]
     fraction: Annotated[float, Field(ge=0, le=1, description="of the whole job, by time")]
@@ -233,21 +137,6 @@ class StatusDocument(Model):
     queued_jobs: Annotated[int, Field(description="jobs that wait")]
     running_jobs: Annotated[int, Field(description="jobs that are drawn now")]
     idle_seconds: Annotated[float, Field(description="since work was done last; 0 while there is some")]
-    vocabulary: Annotated[
-        list[str], Field(description="every word that the model knows; empty if it reads any English")
-    ]
-    word_pattern: Annotated[
-        str,
-        Field(
-            description="regular expression of a word, in a prompt as NFKC and lower case without characters that "
-            "nobody sees (Unicode's format characters and variation selectors); empty if the model reads any English"
-        ),
-    ]
-    function_words: Annotated[
-        list[str], Field(description="words that say nothing about what to draw; they are never unknown")
-    ]
-    experimental: Annotated[list[str], Field(description="phrases of those words that it does not draw well")]
-    untrained: Annotated[list[str], Field(description="names whose words it knows, of things that it never saw")]
     seconds_per_picture: Annotated[float | None, Field(description="one picture alone, measured here")]
 
 

@@ -1,4 +1,4 @@
-"""The HTTP server of the process: uvicorn, told to end what has begun in good order."""
+"""The HTTP server of the process: uvicorn, made to end what has begun in good order."""
 
 import asyncio
 import math
@@ -17,7 +17,7 @@ STREAMS_GRACE_S = 5  # that open connections have to end after the last batch
 
 
 class Server(uvicorn.Server):
-    """Serves one service; on its way out, whoever waits for the running batch is still told how that ends."""
+    """Serves one service; on its way out, whoever waits for the running batch still learns how that ends."""
 
     def __init__(self, service: Service) -> None:
         self.connections = Connections(raise_file_limit())
@@ -53,7 +53,7 @@ class Server(uvicorn.Server):
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Take a port at once (0: a free one), so that one in use is told in a line.
+    """Take a port at once (0: a free one), so that one in use ends the start with one line.
 
     Raises:
         InvalidRequest: it can't be had.

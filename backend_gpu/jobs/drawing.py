@@ -65,7 +65,9 @@ def draw_a_step(engine: Engine) -> None:
     info = engine.info
     drawing = Drawing(prompt=SMOKE_PROMPT, seed=0, guidance_scale=info.guidance_scale)
     finished(
-        engine.generate([drawing], BatchSettings(sampler=info.samplers[0], steps={stage.name: 1 for stage in info.stages}))
+        engine.generate(
+            [drawing], BatchSettings(sampler=info.samplers[0], steps={stage.name: 1 for stage in info.stages})
+        )
     )
 
 
@@ -153,8 +155,7 @@ class Drawer:
         started_at, refusals = clock(), self.slot.storage_refusals
         for job, job_pixels in zip(batch, pixels, strict=True):
             pngs = [
-                encode_png(picture, job.request, index, self.engine.info)
-                for index, picture in enumerate(job_pixels)
+                encode_png(picture, job.request, index, self.engine.info) for index, picture in enumerate(job_pixels)
             ]
             if not self._insist(functools.partial(self._keep, job, pngs), job.log_ids):
                 continue

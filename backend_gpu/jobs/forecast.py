@@ -64,9 +64,7 @@ class Forecast:
         if outlook is None or (
             outlook.waiting is not waiting or outlook.measured is not measured or outlook.changes != changes
         ):
-            places = places_of(
-                waiting, self.timings, self.max_batch_pictures, self.batch_key, self.slots.rests_s()
-            )
+            places = places_of(waiting, self.timings, self.max_batch_pictures, self.batch_key, self.slots.rests_s())
             self._outlook = outlook = Outlook(waiting, measured, changes, places)
         return outlook.places
 

@@ -1,6 +1,7 @@
 """The queue as its callers see it; what it is made of is not theirs to touch."""
 
 import asyncio
+import logging
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -8,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from backend_gpu.engine import Engine, EngineInfo
-from backend_gpu.errors import ModelLoading
+from backend_gpu.errors import BackendError, ModelLoading
 from backend_gpu.gallery import Gallery
 from backend_gpu.jobs.blocklist import Blocklist
 from backend_gpu.jobs.drawing import Outputs, WorkerOptions
@@ -16,14 +17,24 @@ from backend_gpu.jobs.feed import Feed
 from backend_gpu.jobs.folder_lock import FolderLock
 from backend_gpu.jobs.intake import Intake, Limits
 from backend_gpu.jobs.job import Job, Live
-from backend_gpu.jobs.request import JobRequest
 from backend_gpu.jobs.pictures import Delivery, Pictures
+from backend_gpu.jobs.request import JobRequest
 from backend_gpu.jobs.retries import Claim, Refusals
 from backend_gpu.jobs.store import JobStore
 from backend_gpu.jobs.worker import Worker
 from backend_gpu.metrics import Metrics
 
+logger = logging.getLogger(__name__)
+
 LOADING_RETRY_S = 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model:
+    """What is to draw."""
+
+    describe: Callable[[], EngineInfo]  # before it is loaded: quick, without the libraries that draw
+    open: Callable[[], Engine]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,14 +78,15 @@ class Queue:
     Every method that reads or writes jobs raises StorageUnavailable if the data folder can't be used.
     """
 
-    def __init__(self, open_engine: Callable[[], Engine], options: QueueOptions, metrics: Metrics) -> None:
+    def __init__(self, model: Model, options: QueueOptions, metrics: Metrics) -> None:
         """Put the parts together; nothing runs before `start`.
 
         Raises:
             StorageUnavailable: the data folder can't be used, or another service uses it.
             BackendError: the queue's file is damaged, or Python's SQLite is too old.
         """
-        self._open_engine, self._grace_s = open_engine, options.grace_s
+        self._model, self._grace_s = model, options.grace_s
+        self._described: EngineInfo | None = None
         self._folder_lock = FolderLock(options.folder / "service.lock")
         self._store = JobStore(options.folder / "jobs.sqlite3", folder_lock=self._folder_lock)
         self._pictures = Pictures(options.folder / "finished", options.gallery)
@@ -90,7 +102,11 @@ class Queue:
 
     def start(self) -> None:
         """Recover, load the model in the background, and draw."""
-        self._worker.start(self._open_engine)
+        try:
+            self._described = self._model.describe()
+        except BackendError as error:  # loading it will fail too, and is tried again
+            logger.warning("the model can't be described: %s", error)
+        self._worker.start(self._model.open)
 
     def stop_drawing(self) -> None:
         """Take no more work, finish or put back what runs, and wake all who wait."""
@@ -111,11 +127,13 @@ class Queue:
         return self._stopping.is_set()
 
     def info(self) -> EngineInfo:
-        """What draws here.
+        """What draws here, or will when it is loaded.
 
         Raises:
-            ModelLoading: nothing yet.
+            ModelLoading: it can't be described before.
         """
+        if self._worker.engine is None and self._described is not None:
+            return self._described
         return self._engine().info
 
     def submit(self, request: JobRequest, claim: Claim) -> Job:

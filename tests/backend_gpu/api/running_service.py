@@ -14,6 +14,7 @@ import httpx
 
 from backend_gpu.api.server import Server, listen
 from backend_gpu.engine import Engine
+from backend_gpu.engine.models import Family
 from backend_gpu.jobs.feed import Feed
 from backend_gpu.jobs.pictures import Pictures
 from backend_gpu.jobs.store import JobStore
@@ -52,6 +53,7 @@ class RunningService(ServiceCalls):
         return self.service.queue._worker
 
 
+DESCRIBED = replace(FakeEngine.info, device="", model_hash="")  # before it is loaded
 Serve = Callable[..., AbstractContextManager[RunningService]]
 
 
@@ -60,6 +62,7 @@ def running_service(
     data_dir: Path,
     engine: FakeEngine | None = None,
     open_engine: Callable[[], Engine] | None = None,
+    family: Family | None = None,
     storage_retry_s: float = 5.0,
     **settings: Any,
 ) -> Iterator[RunningService]:
@@ -68,7 +71,9 @@ def running_service(
     made = Settings.model_validate({"data_dir": data_dir, "grace_s": 2.0} | settings)
     options = queue_options(made)
     options = replace(options, worker=replace(options.worker, storage_retry_s=storage_retry_s))
-    service = build_service(made, open_engine or (lambda: engine), options)
+    open_any = open_engine or (lambda: engine)
+    family = family or Family(describe=lambda _: DESCRIBED, open=lambda _: open_any())
+    service = build_service(made, family, options)
     worker = service.queue._worker
     listener = listen("127.0.0.1", 0)
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"

@@ -43,8 +43,8 @@ def test_a_browser_may_ask_for_a_named_site_without_the_token(
     assert answer.headers[ALLOWED] == origin
     assert answer.headers["x-request-id"]
     assert method in answer.headers["access-control-allow-methods"].split(", ")
-    told = answer.headers["access-control-allow-headers"].lower()
-    assert set(wanted.split(",")) <= {name.strip() for name in told.split(",")}
+    listed = answer.headers["access-control-allow-headers"].lower()
+    assert set(wanted.split(",")) <= {name.strip() for name in listed.split(",")}
 
 
 @pytest.mark.parametrize(

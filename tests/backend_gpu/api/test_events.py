@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from backend_gpu.api import routes
+from backend_gpu.api import events
 from backend_gpu.jobs import progress
 from tests.backend_gpu.api.running_service import RunningService, Serve, running_service
 from tests.backend_gpu.waiting import wait_until
@@ -88,11 +88,11 @@ def test_a_running_job_shows_at_least_five_different_previews(followed: list[dic
 
 
 def test_progress_only_grows_and_goes_through_both_stages(followed: list[dict[str, Any]]) -> None:
-    told = [document["progress"] for document in followed if document["progress"]]
-    fractions = [progress["fraction"] for progress in told]
+    seen = [document["progress"] for document in followed if document["progress"]]
+    fractions = [progress["fraction"] for progress in seen]
     assert fractions == sorted(fractions)
-    assert [progress["step"] for progress in told if progress["stage"] == "base"] == list(range(1, 11))
-    upsample = [progress["step"] for progress in told if progress["stage"] == "upsample"]
+    assert [progress["step"] for progress in seen if progress["stage"] == "base"] == list(range(1, 11))
+    upsample = [progress["step"] for progress in seen if progress["stage"] == "upsample"]
     assert upsample in ([1, 2, 3], [1, 2, 3, 4])  # the job's end may overtake the last one
 
 
@@ -172,8 +172,8 @@ def test_a_cancelled_job_ends_its_stream(serve: Serve) -> None:
 
 
 def test_a_silent_stream_has_a_comment_at_every_heartbeat(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert routes.HEARTBEAT_S == 10
-    monkeypatch.setattr(routes, "HEARTBEAT_S", 0.05)
+    assert events.HEARTBEAT_S == 10
+    monkeypatch.setattr(events, "HEARTBEAT_S", 0.05)
     with serve() as running:
         running.engine.hold()
         lines = lines_of(running, running.submit()["id"])

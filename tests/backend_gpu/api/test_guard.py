@@ -130,7 +130,7 @@ def test_a_signed_url_needs_no_token(signed_url: str) -> None:
 
 def test_a_signed_url_expires(signed_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     now = time.time()
-    monkeypatch.setattr("backend_gpu.api.images.time.time", lambda: now + 3601)
+    monkeypatch.setattr("backend_gpu.api.signed_urls.time.time", lambda: now + 3601)
     error_of(httpx.get(signed_url), 401, "invalid_api_key")
 
 

@@ -431,11 +431,11 @@ def test_the_expected_time_shrinks_while_a_job_is_drawn(serve: Serve) -> None:
         running.engine.hold()
         first, second = running.submit(steps=20)["id"], running.submit(steps=21)["id"]
         running.engine.wait_for_step()
-        told = [running.job(job_id)["eta_seconds"] for job_id in (first, second)]
+        etas = [running.job(job_id)["eta_seconds"] for job_id in (first, second)]
         running.engine.allow(12)
         later = running.job(first)["eta_seconds"]
-    assert 0 < told[0] < told[1]
-    assert 0 < later < told[0]
+    assert 0 < etas[0] < etas[1]
+    assert 0 < later < etas[0]
 
 
 def submit_with_key(running: RunningService, key: str, **fields: Any) -> Any:

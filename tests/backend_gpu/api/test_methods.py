@@ -30,13 +30,13 @@ def test_head_has_the_status_and_headers_of_get_and_nothing_else(
     get, head = shared.http.get(path), shared.http.head(path)
     assert head.status_code == get.status_code
     lengths = OF_THE_MOMENT + (("content-length",) if path in ("/metrics", "/v1/status?") else ())
-    assert kept(dict(head.headers), lengths) == kept(dict(get.headers), lengths)
+    assert stable(dict(head.headers), lengths) == stable(dict(get.headers), lengths)
     assert ("content-length" in head.headers) == ("content-length" in get.headers)
     raw = exchange(shared.url, f"HEAD {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n".encode())
     assert (raw.status, raw.body) == (get.status_code, b"")
 
 
-def kept(headers: dict[str, str], without: tuple[str, ...]) -> dict[str, str]:
+def stable(headers: dict[str, str], without: tuple[str, ...]) -> dict[str, str]:
     return {name: value for name, value in headers.items() if name not in without}
 
 

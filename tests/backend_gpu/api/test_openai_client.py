@@ -20,8 +20,8 @@ from openai.types import Image as OpenAIImage
 from openai.types import ImageGenStreamEvent
 from PIL import Image, PngImagePlugin
 
-from backend_gpu.api import routes
-from backend_gpu.api.openai_images import ALIASES
+from backend_gpu.api import events as api_events
+from backend_gpu.api.models import ALIASES
 from backend_gpu.engine import Drawing
 from backend_gpu.errors import OutOfMemory
 from backend_gpu.jobs import progress
@@ -311,7 +311,7 @@ def test_a_stream_of_several_pictures_tells_which_is_which(client: OpenAI) -> No
 def test_news_of_the_queue_and_heartbeats_do_not_disturb_the_client(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(routes, "HEARTBEAT_S", 0.02)
+    monkeypatch.setattr(api_events, "HEARTBEAT_S", 0.02)
     with serve() as running, client_of(running) as client:
         running.engine.hold()
         blocker = running.submit(steps=1)
@@ -550,7 +550,7 @@ def test_a_failure_of_long_ago_is_not_told_again_but_drawn_anew(serve: Serve, mo
     with serve() as running:
         running.engine.failure = RuntimeError("broken")
         assert post(running, 0).status_code == 500
-        monkeypatch.setattr("backend_gpu.api.openai_images.FAILURE_RETRY_S", -1.0)
+        monkeypatch.setattr("backend_gpu.api.openai.retries.FAILURE_RETRY_S", -1.0)
         assert post(running, 1).status_code == 200
         assert [job.status for job in jobs_of(running)] == ["succeeded", "failed"]
 

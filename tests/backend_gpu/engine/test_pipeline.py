@@ -26,7 +26,9 @@ def engine() -> PipelineEngine:
     return PipelineEngine(Pipeline.__new__(Pipeline), FakeEngine.info)
 
 
-def test_a_model_of_any_english_reads_what_the_eye_does(engine: PipelineEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_of_any_english_reads_what_the_eye_does(
+    engine: PipelineEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     read: list[Picture] = []
 
     def generate(_: Pipeline, pictures: Sequence[Picture], _sampling: Sampling) -> Generator[Pixels, None, None]:
@@ -39,7 +41,9 @@ def test_a_model_of_any_english_reads_what_the_eye_does(engine: PipelineEngine, 
     assert [(picture.prompt, picture.negative_prompt) for picture in read] == [("A red apple", "dog")]
 
 
-def test_memory_that_a_cpu_does_not_have_is_told_as_such(engine: PipelineEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_that_a_cpu_does_not_have_is_told_as_such(
+    engine: PipelineEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(Pipeline, "generate", lambda *_: torch.empty(10**15))
     with pytest.raises(OutOfMemory, match="1 pictures do not fit into the memory of cpu"):
         finished(engine.generate([DRAWING], SETTINGS))

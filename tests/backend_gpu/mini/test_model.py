@@ -148,8 +148,10 @@ def test_the_service_draws_with_a_mini_model_of_ones_own(weights: Path, tmp_path
     (model / "concepts.tsv").write_text("\n".join(rows).replace(" ", "\t"), encoding="utf-8")
     (model / "weights" / "experimental.json").write_text('["in the rain"]', encoding="utf-8")
     own, embedded = (open_engine("mini", "cpu", tmp_path, folder).info for folder in (model, None))
-    assert own.vocabulary == tuple(WORDS)
-    assert set(own.vocabulary) < set(embedded.vocabulary)
+    assert own.vocabulary
+    assert embedded.vocabulary
+    assert own.vocabulary.words == tuple(WORDS)
+    assert set(own.vocabulary.words) < set(embedded.vocabulary.words)
     assert own.model_hash != embedded.model_hash
-    assert own.untrained == ("cat",)
-    assert own.experimental == ("in the rain",)
+    assert own.vocabulary.untrained == ("cat",)
+    assert own.vocabulary.experimental == ("in the rain",)

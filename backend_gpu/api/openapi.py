@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse, JSONResponse
 
@@ -19,7 +19,7 @@ routes = APIRouter(include_in_schema=False)
 @routes.get("/openapi.json")
 async def read_document(request: Request) -> JSONResponse:
     """What there is to call."""
-    return JSONResponse(corrected(request.app.openapi()))
+    return JSONResponse(request.app.openapi())
 
 
 @routes.get("/docs")
@@ -28,8 +28,20 @@ async def read_page() -> HTMLResponse:
     return get_swagger_ui_html(openapi_url="/openapi.json", title="Kotoe")
 
 
+def correct_document(app: FastAPI) -> None:
+    """Let the app's document say what this service answers, in place of FastAPI's defaults."""
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = corrected(generate())
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's own way
+
+
 def corrected(document: dict[str, Any]) -> dict[str, Any]:
-    """FastAPI's document with what this service answers in place of FastAPI's defaults."""
+    """FastAPI's document with what this service answers."""
     for name in NEVER_SENT:
         document["components"]["schemas"].pop(name, None)
     for schema in document["components"]["schemas"].values():

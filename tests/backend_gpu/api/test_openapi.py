@@ -88,8 +88,8 @@ def test_every_error_is_documented_in_the_form_that_it_has(document: dict[str, A
                 assert example["value"]["error"]["code"] == code
                 codes.add((int(status), code))
             assert ("Retry-After" in response["headers"]) == (status in ("429", "503")), (name, status)
-    told = set(ANSWER_TO) - NEVER_AN_ANSWER - OF_NO_CALL
-    assert codes == {(ANSWER_TO[kind].status, ANSWER_TO[kind].code) for kind in told}
+    sent = set(ANSWER_TO) - NEVER_AN_ANSWER - OF_NO_CALL
+    assert codes == {(ANSWER_TO[kind].status, ANSWER_TO[kind].code) for kind in sent}
 
 
 def test_there_is_no_422_anywhere(document: dict[str, Any]) -> None:
@@ -151,6 +151,7 @@ OPERATIONS = [
     "GET /v1/jobs/{job_id}/images/{index}.{image_format}",
     "GET /v1/models",
     "GET /v1/models/{model_id}",
+    "GET /v1/models/{model_id}/sprites.png",
     "GET /v1/status",
     "POST /v1/images/generations",
     "POST /v1/jobs",
