@@ -29,6 +29,7 @@ class FakeTranslator:
     """Writes what it was told to, or raises it."""
 
     name: str = "google"
+    is_closed_vocabulary: bool = False
     answer: str | Exception = "a red apple"
     asked: list[str] = field(default_factory=list)
 

@@ -25,6 +25,7 @@ class OfflineTranslator:
     """
 
     name = "offline"
+    is_closed_vocabulary = True
 
     def __init__(self, data_dir: Path = DEFAULT_DATA_DIR) -> None:
         self._data_dir = data_dir
