@@ -11,7 +11,7 @@ from frontend_streamlit.translation.offline.lexicon import Kind, Lexicon
 from frontend_streamlit.translation.offline.negations import join_negated
 from frontend_streamlit.translation.offline.numbers import NUMERAL
 from frontend_streamlit.translation.offline.segments import Token
-from frontend_streamlit.translation.offline.senses import is_symbol, settle_readings
+from frontend_streamlit.translation.offline.senses import disambiguate, is_symbol
 
 _SILENT = frozenset({Kind.SPACE, Kind.FILLER, Kind.DECORATION, Kind.PREFIX, Kind.NOUN_SUFFIX})
 _UNKNOWN = frozenset({Kind.UNKNOWN, Kind.NOT_A_NAME})
@@ -77,7 +77,7 @@ def read_scene(tokens: list[Token], lexicon: Lexicon) -> Scene:
 
 class _Reader:
     def __init__(self, tokens: list[Token], lexicon: Lexicon) -> None:
-        self.words = [word for word in settle_readings(join_negated(tokens), lexicon) if word.kind not in _SILENT]
+        self.words = [word for word in disambiguate(join_negated(tokens), lexicon) if word.kind not in _SILENT]
         self.lexicon = lexicon
         self.scene = Scene()
         self.things: dict[int, Thing] = {}  # by the place of every mention

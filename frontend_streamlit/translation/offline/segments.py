@@ -66,7 +66,7 @@ class Token:
         return self.start, self.end
 
     def meant_as(self, kind: Kind) -> "Token":
-        """The same token with another of its readings as the only one."""
+        """The same token with another of its meanings as the only one."""
         return Token(self.surface, self.start, tuple(m for m in self.meanings if m.kind is kind) or (Meaning(kind),))
 
 

@@ -1,4 +1,4 @@
-"""Mend how words are typed where only one reading is left: dashes for long vowels, vowels drawn out, gaps in words."""
+"""Mend how words are typed where that leaves one word only: dashes for long vowels, vowels drawn out, gaps in words."""
 
 import re
 

@@ -323,3 +323,12 @@ def test_data_files_that_cannot_be_read_are_told_with_what_to_do(tmp_path: Path,
             table.write("🐉\tdragon\n" if spoil == "a short row" else f"🐉\tdragon\tdragons\t\t\t{'竜' * 131073}\n")
     with pytest.raises(TranslatorMisconfigured, match=r"export the model again"):
         OfflineTranslator(tmp_path).translate("赤いりんご")
+
+
+def test_the_grammar_of_a_model_that_was_exported_earlier_is_understood(tmp_path: Path) -> None:
+    grammar = (DEFAULT_DATA_DIR / "grammar.toml").read_text(encoding="utf-8")
+    assert "[[translator.sense]]" in grammar
+    earlier = grammar.replace("[[translator.sense]]", "[[translator.reading]]")
+    (tmp_path / "grammar.toml").write_text(earlier, encoding="utf-8")
+    (tmp_path / "concepts.tsv").write_bytes((DEFAULT_DATA_DIR / "concepts.tsv").read_bytes())
+    assert OfflineTranslator(tmp_path).translate("あめをなめる").english == "a candy"
