@@ -14,7 +14,7 @@ from frontend_streamlit.translation import Translation, TranslatorMisconfigured
 from frontend_streamlit.translation.characters import fold_kana, normalise
 from frontend_streamlit.translation.offline import DEFAULT_DATA_DIR, OfflineTranslator
 from frontend_streamlit.translation.offline.lexicon import Kind, Lexicon, japanese_names
-from frontend_streamlit.translation.offline.scene import read_scene
+from frontend_streamlit.translation.offline.scene import read_scene_graph
 from frontend_streamlit.translation.offline.segments import segment
 
 
@@ -261,21 +261,21 @@ def test_nothing_is_silently_dropped() -> None:
     silent = {Kind.PARTICLE, Kind.FILLER, Kind.DECORATION, Kind.PREFIX, Kind.NOUN_SUFFIX, Kind.BREAK, Kind.SPACE}
     for text in map(normalise, [*_mixtures(400), *(row["japanese"] for row in SENTENCES)]):
         tokens = segment(text, LEXICON)
-        scene = read_scene(tokens, LEXICON)
-        reported = {place for start, end in scene.unknown_spans for place in range(start, end)}
-        told = [t.colour for t in scene.things if t.colour] + [scene.background] * bool(scene.background)
-        positions = {relation.position for relation in scene.relations}
+        graph = read_scene_graph(tokens, LEXICON)
+        reported = {place for start, end in graph.unknown_spans for place in range(start, end)}
+        told = [t.colour for t in graph.things if t.colour] + [graph.background] * bool(graph.background)
+        positions = {relation.position for relation in graph.relations}
         told += [*positions, *(OPPOSITE[position] for position in positions)]  # 左に犬、右に猫 is one relation
-        told += ["number" for t in scene.things if t.number_span]
+        told += ["number" for t in graph.things if t.number_span]
         for token in tokens:
             meanings = {m.kind for m in token.meanings}
             if meanings & silent or token.start in reported or Kind.BACKGROUND in meanings:
                 continue
             if token.kind in (Kind.SCENE, Kind.STYLE):
-                if token.span == scene.background_span:
+                if token.span == graph.background_span:
                     continue  # 雲のない青空: the sky without its clouds
-                assert token.value in {*scene.settings, *scene.styles}, (text, token)
-            elif token.kind is Kind.NOUN and token.value in [thing.noun for thing in scene.things]:
+                assert token.value in {*graph.scenes, *graph.styles}, (text, token)
+            elif token.kind is Kind.NOUN and token.value in [thing.noun for thing in graph.things]:
                 continue
             elif token.kind is Kind.NUMBER:
                 told.remove("number")
