@@ -19,7 +19,7 @@ MAX_PROMPT_CHARACTERS = 1000
 
 
 def main() -> int:
-    """Print the translation; what is wrong is told in one line, with exit code 2, or 1 if it may work later."""
+    """Print the translation; an error is one line on stderr, with exit code 2, or 1 if trying again later may help."""
     open_streams()
     parser = argparse.ArgumentParser(prog="frontend_streamlit.translation", description=__doc__)
     parser.add_argument("prompt")

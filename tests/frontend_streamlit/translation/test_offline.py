@@ -140,8 +140,8 @@ def test_a_colour_is_drawn_on_what_takes_any_colour_or_has_it() -> None:
         for colour in {"blue", "red", "green", row["colour"]} - {""}:
             is_other = f"{colour} {row['english']}" in {other["english"] for other in CONCEPTS}  # green apple
             is_drawn = is_other or row["tint"] == "yes" or row["colour"] == colour
-            told = TRANSLATOR.translate(f"{spelling_of[colour]}の{japanese_names(row)[0]}").not_drawn
-            assert told == (() if is_drawn else (spelling_of[colour],)), (row["english"], colour)
+            not_drawn = TRANSLATOR.translate(f"{spelling_of[colour]}の{japanese_names(row)[0]}").not_drawn
+            assert not_drawn == (() if is_drawn else (spelling_of[colour],)), (row["english"], colour)
 
 
 @pytest.mark.parametrize("section", ["scene", "style"])
@@ -263,10 +263,10 @@ def test_nothing_is_silently_dropped() -> None:
         tokens = segment(text, LEXICON)
         graph = read_scene_graph(tokens, LEXICON)
         reported = {place for start, end in graph.unknown_spans for place in range(start, end)}
-        told = [t.colour for t in graph.things if t.colour] + [graph.background] * bool(graph.background)
+        expressed = [t.colour for t in graph.things if t.colour] + [graph.background] * bool(graph.background)
         positions = {relation.position for relation in graph.relations}
-        told += [*positions, *(OPPOSITE[position] for position in positions)]  # 左に犬、右に猫 is one relation
-        told += ["number" for t in graph.things if t.number_span]
+        expressed += [*positions, *(OPPOSITE[position] for position in positions)]  # 左に犬、右に猫 is one relation
+        expressed += ["number" for t in graph.things if t.number_span]
         for token in tokens:
             meanings = {m.kind for m in token.meanings}
             if meanings & silent or token.start in reported or Kind.BACKGROUND in meanings:
@@ -278,10 +278,10 @@ def test_nothing_is_silently_dropped() -> None:
             elif token.kind is Kind.NOUN and token.value in [thing.noun for thing in graph.things]:
                 continue
             elif token.kind is Kind.NUMBER:
-                told.remove("number")
+                expressed.remove("number")
             else:
                 values = {m.value for m in token.meanings if m.kind in (Kind.COLOUR, Kind.POSITION)}
-                assert values & set(told), (text, token)
+                assert values & set(expressed), (text, token)
 
 
 def test_any_characters_are_translated_without_an_error() -> None:
