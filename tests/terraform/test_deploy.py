@@ -47,16 +47,23 @@ if "auth list" in call: end(world["account"])
 if "print-access-token" in call: end("ya29.must-not-be-logged") if world["credentials"] else refuse("no credentials")
 if "projects get-ancestors" in call: end(world["ancestors"])
 if "billing projects describe" in call: end(world["billing"])
-if "projects describe" in call: end("123") if world["project"] in call else refuse("not found")
+if "projects describe" in call: end("123") if world["project"] in call else refuse(
+    f"ERROR: (gcloud.projects.describe) [a@example.com] does not have permission to access projects instance "
+    f"[{sys.argv[3]}] (or it may not exist): The caller does not have permission"
+)
 if "services list" in call: end("\\n".join(world["apis"]))
 if "services enable" in call: world["apis"] += re.findall(r"\\S+googleapis.com", call); end()
 if "-types list" in call: end("\\n".join(world["zones"]))
 if "project-info describe" in call: end({"quotas": world["quotas"]})
 if "regions describe" in call: end({"quotas": world["quotas"]})
-if "buckets describe" in call: end() if world["bucket"] else refuse("not found")
+if "buckets describe" in call: end() if world["bucket"] else refuse(
+    f"ERROR: (gcloud.storage.buckets.describe) {sys.argv[4]} not found: 404."
+)
 if "buckets create" in call: world["bucket"] = True; end()
 if "storage rm" in call: world["bucket"] = False; end()
-if "images describe" in call: end() if sys.argv[5] in world["images"] else refuse("not found")
+if "images describe" in call: end() if sys.argv[5] in world["images"] else refuse(
+    "ERROR: (gcloud.artifacts.docker.images.describe) Image not found.\\n\\nA valid container image has the format of …"
+)
 if "builds submit" in call: world["images"].append(re.search("_IMAGE=([^,]*)", call)[1]); end()
 if "instances describe" in call: end(world["machine"]["status"])
 if "get-guest-attributes" in call:
@@ -416,12 +423,24 @@ def test_cloud_run_needs_no_zone_and_no_machine(cloud: Cloud) -> None:
 
 NO_GPU = [{"metric": "GPUS_ALL_REGIONS", "limit": 0.0}, {"metric": "NVIDIA_T4_GPUS", "limit": 1.0}]
 NO_T4 = [{"metric": "GPUS_ALL_REGIONS", "limit": 1.0}, {"metric": "NVIDIA_T4_GPUS", "limit": 0.0}]
+MISLEADING = (
+    "Regional Access Boundary HTTP request failed: {'code': 404, 'message': 'Not found', 'status': 'NOT_FOUND'}\n"
+)
 REFUSALS: dict[str, tuple[dict[str, Any], dict[str, str], str]] = {
     "old Terraform": ({"terraform": "1.9.8"}, {}, "terraform is 1.9.8, and 1.11 or newer is needed"),
     "no buildx": ({"troubles": {"buildx version": "no"}}, {"BUILDER": "docker"}, "docker has no buildx"),
     "not logged in": ({"account": ""}, {}, "gcloud is not logged in: run gcloud auth login"),
     "no credentials": ({"credentials": False}, {}, "Terraform has no credentials: run gcloud auth application-default"),
     "no such project": ({"project": "other"}, {}, f"there is no project {PROJECT}, or you may not see it"),
+    "project unseen": (
+        {
+            "troubles": {
+                "gcloud projects describe": f"{MISLEADING}ERROR: gcloud crashed (ConnectionError): Max\n\n  gcloud"
+            }
+        },
+        {},
+        f"whether there is a project {PROJECT} can't be seen: gcloud crashed (ConnectionError): Max",
+    ),
     "no billing": ({"billing": {"billingEnabled": False}}, {}, f"{PROJECT} has no billing account: https://console."),
     "billing unseen": (
         {"troubles": {"billing proj": "ERROR: denied"}},
@@ -575,6 +594,19 @@ def test_destroy_waits_for_the_subnet_if_it_is_told_to(cloud: Cloud) -> None:
     done = cloud.run("destroy", YES="1", WAIT="1", PYTHONPATH=str(no_waiting(cloud.folder)))
     assert done.returncode == 0, done.stderr
     assert steps(cloud.calls()) == ["destroy app", *["destroy bootstrap"] * 3, "destroy state"]
+
+
+@pytest.mark.parametrize("command", ["deploy", "destroy"])
+def test_a_state_bucket_that_can_not_be_seen_is_not_taken_for_none(cloud: Cloud, command: str) -> None:
+    denied = (
+        "ERROR: (gcloud.storage.buckets.describe) [a] does not have permission to access b instance [b] (or it may not"
+    )
+    cloud.change(**DEPLOYED, troubles={"buckets describe": f"{MISLEADING}{denied}"})
+    done = cloud.run(command, YES="1")
+    assert done.returncode == 1
+    assert denied in done.stderr
+    assert "There is nothing of Kotoe" not in done.stdout
+    assert steps(cloud.calls()) in (["APIs"], [])
 
 
 def test_destroy_of_nothing_is_fine(cloud: Cloud) -> None:
