@@ -1,6 +1,7 @@
 """`make deploy` and `make destroy` against stand-ins of gcloud, terraform and docker: order, repetition, refusals."""
 
 import json
+import marshal
 import re
 import shutil
 import subprocess
@@ -13,23 +14,28 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
-# A cloud in a folder: each stand-in notes its call, then answers from the files there and changes them.
+# A cloud in a folder: each stand-in notes its call, then answers from the files there and changes them. A deployment
+# starts two dozen of them, most of which need none of the modules that take longer to import than Python to start.
 STAND_IN = """
-import fcntl, json, os, re, sys
-from pathlib import Path
+import fcntl, marshal, os, sys
 
-cloud = Path(__file__).parents[1]
-name, call = Path(__file__).name, " ".join(sys.argv[1:])
-with (cloud / "calls").open("a") as calls:
+bin, name = os.path.split(__file__)
+cloud, call = os.path.dirname(bin), " ".join(sys.argv[1:])
+with open(f"{cloud}/calls", "a") as calls:
     calls.write(f"{name} {call}\\n")
-lock = (cloud / "lock").open("w")
+lock = open(f"{cloud}/lock", "w")
 fcntl.flock(lock, fcntl.LOCK_EX)  # two builds run side by side
-world = json.loads((cloud / "world.json").read_text())
+with open(f"{cloud}/world", "rb") as file:
+    world = marshal.load(file)
 
 
 def end(answer="", code=0):
-    (cloud / "world.json").write_text(json.dumps(world))
-    print(answer if isinstance(answer, str) else json.dumps(answer))
+    with open(f"{cloud}/world", "wb") as file:
+        marshal.dump(world, file)
+    if not isinstance(answer, str):
+        import json
+        answer = json.dumps(answer)
+    print(answer)
     sys.exit(code)
 
 
@@ -39,6 +45,7 @@ def refuse(message):
 
 
 for pattern, message in world["troubles"].items():
+    import re
     if re.search(pattern, f"{name} {call}"):
         refuse(message)
 """
@@ -52,7 +59,7 @@ if "projects describe" in call: end("123") if world["project"] in call else refu
     f"[{sys.argv[3]}] (or it may not exist): The caller does not have permission"
 )
 if "services list" in call: end("\\n".join(world["apis"]))
-if "services enable" in call: world["apis"] += re.findall(r"\\S+googleapis.com", call); end()
+if "services enable" in call: import re; world["apis"] += re.findall(r"\\S+googleapis.com", call); end()
 if "-types list" in call: end("\\n".join(world["zones"]))
 if "project-info describe" in call: end({"quotas": world["quotas"]})
 if "regions describe" in call: end({"quotas": world["quotas"]})
@@ -64,7 +71,7 @@ if "storage rm" in call: world["bucket"] = False; end()
 if "images describe" in call: end() if sys.argv[5] in world["images"] else refuse(
     "ERROR: (gcloud.artifacts.docker.images.describe) Image not found.\\n\\nA valid container image has the format of …"
 )
-if "builds submit" in call: world["images"].append(re.search("_IMAGE=([^,]*)", call)[1]); end()
+if "builds submit" in call: import re; world["images"].append(re.search("_IMAGE=([^,]*)", call)[1]); end()
 if "instances describe" in call: end(world["machine"]["status"])
 if "get-guest-attributes" in call:
     boot = world["machine"]["boot"]
@@ -74,6 +81,7 @@ if "instances reset" in call: world["machine"]["boot"] = world["machine"]["after
 end()
 """
 TERRAFORM = """
+import json, re
 stack = re.search(r"terraform/(bootstrap|app)", call)
 if "version -json" in call: end({"terraform_version": world["terraform"]})
 if " output " in call: end({key: {"value": value} for key, value in world["stacks"][stack[1]].items()})
@@ -157,11 +165,11 @@ class Cloud:
         )
 
     def world(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads((self.folder / "world.json").read_text(encoding="utf-8"))
+        found: dict[str, Any] = marshal.loads((self.folder / "world").read_bytes())
         return found
 
     def change(self, **values: Any) -> None:
-        (self.folder / "world.json").write_text(json.dumps(self.world() | values), encoding="utf-8")
+        (self.folder / "world").write_bytes(marshal.dumps(self.world() | values))
 
     def calls(self) -> list[str]:
         """What was called since the last look."""
@@ -185,7 +193,7 @@ def cloud(tmp_path: Path) -> Cloud:
         path = tmp_path / "bin" / name
         path.write_text(f"#!{sys.executable} -IS\n{STAND_IN}{answers}", encoding="utf-8")
         path.chmod(0o755)
-    (tmp_path / "world.json").write_text(json.dumps(WORLD), encoding="utf-8")
+    (tmp_path / "world").write_bytes(marshal.dumps(WORLD))
     shutil.copytree(ROOT / "terraform/deploy", tmp_path / "checkout/terraform/deploy")
     (tmp_path / "checkout/terraform/app").mkdir()
     shutil.copy(ROOT / "terraform/app/gpus.json", tmp_path / "checkout/terraform/app")

@@ -13,7 +13,7 @@ import pytest
 from frontend_streamlit.translation import Translation, TranslatorMisconfigured
 from frontend_streamlit.translation.characters import fold_kana, normalise
 from frontend_streamlit.translation.offline import DEFAULT_DATA_DIR, OfflineTranslator
-from frontend_streamlit.translation.offline.lexicon import Kind, Lexicon, japanese_names
+from frontend_streamlit.translation.offline.lexicon import Kind, japanese_names
 from frontend_streamlit.translation.offline.scene import read_scene_graph
 from frontend_streamlit.translation.offline.segments import segment
 
@@ -34,7 +34,7 @@ OPPOSITE = {
     "above": "below",
     "below": "above",
 }
-LEXICON = Lexicon.read(DEFAULT_DATA_DIR)
+LEXICON = TRANSLATOR.lexicon
 
 
 def _a(phrase: str) -> str:
