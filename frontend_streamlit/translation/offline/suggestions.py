@@ -38,6 +38,8 @@ def suggest(word: str, lexicon: Lexicon) -> str | None:
         return None
     likely: dict[int, dict[tuple[object, ...], str]] = {}
     for folded, spelling in lexicon.spelling_of.items():
+        if abs(len(folded) - len(typed)) > 1:
+            continue  # most of them
         slip = _slip(word, typed, folded)
         if slip is not None:
             likely.setdefault(slip, {}).setdefault(lexicon.look_up(spelling)[:1], spelling)
