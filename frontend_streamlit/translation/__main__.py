@@ -10,16 +10,16 @@ from dataclasses import asdict
 
 from pydantic import ValidationError
 
-from frontend_streamlit.clients import choose_translator
 from frontend_streamlit.settings import Settings, first_mistake
 from frontend_streamlit.streams import open_streams, tell
 from frontend_streamlit.translation import TranslationError
+from frontend_streamlit.translation.choose import choose_translator
 
 MAX_PROMPT_CHARACTERS = 1000
 
 
 def main() -> int:
-    """Print the translation; what is wrong is told in one line, with exit code 2, or 1 if it may work later."""
+    """Print the translation; an error is one line on stderr, with exit code 2, or 1 if trying again later may help."""
     open_streams()
     parser = argparse.ArgumentParser(prog="frontend_streamlit.translation", description=__doc__)
     parser.add_argument("prompt")

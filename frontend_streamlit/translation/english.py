@@ -1,4 +1,4 @@
-"""Tell whether a text needs a translation at all."""
+"""Whether a text needs a translation at all."""
 
 import re
 

@@ -42,6 +42,7 @@ class GoogleTranslator:
     """
 
     name = "google"
+    is_closed_vocabulary = False
 
     def __init__(
         self,
@@ -134,15 +135,15 @@ def _named(error: "GoogleAPICallError") -> TranslationError:
     """The same error as one of ours."""
     from google.api_core import exceptions
 
-    told = f"Google Cloud Translation: {error.message}"
+    message = f"Google Cloud Translation: {error.message}"
     if isinstance(error, exceptions.TooManyRequests) or (
         isinstance(error, exceptions.Forbidden) and "Limit Exceeded" in error.message  # so the page on its quotas says
     ):
-        return TranslationQuotaExceeded(told)
+        return TranslationQuotaExceeded(message)
     if isinstance(error, exceptions.Forbidden | exceptions.Unauthorized) or _are_credentials_refused(error):
-        return TranslationDenied(told)
+        return TranslationDenied(message)
     if isinstance(error, exceptions.GatewayTimeout):
         return TranslationTimedOut(f"Google Cloud Translation did not answer within {DEADLINE_S:g} s")
     if isinstance(error, exceptions.BadRequest | exceptions.NotFound):
-        return TranslatorMisconfigured(f"{told} (project, location or glossary)")
-    return TranslationUnavailable(told)
+        return TranslatorMisconfigured(f"{message} (project, location or glossary)")
+    return TranslationUnavailable(message)

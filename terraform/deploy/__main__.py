@@ -1,4 +1,4 @@
-"""`python -m terraform.deploy deploy` or `destroy`; what to do it with comes from the environment."""
+"""`python -m terraform.deploy deploy` or `destroy`; the options come from the environment."""
 
 import os
 import sys
@@ -43,4 +43,5 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-sys.exit(main(sys.argv[1:]))
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

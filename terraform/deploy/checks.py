@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import shutil
 from collections.abc import Iterable
 from typing import Any
@@ -17,7 +16,7 @@ CONSOLE = "https://console.cloud.google.com"
 
 
 def check_tools(commands: Commands, options: Options) -> None:
-    """The programs that are called, and Terraform's version."""
+    """The programs that deploy calls are installed, and Terraform is new enough."""
     tools = {
         "gcloud": "https://cloud.google.com/sdk/docs/install",
         "terraform": "https://developer.hashicorp.com/terraform/install",
@@ -54,18 +53,30 @@ def has_credentials(commands: Commands) -> bool:
 
 
 def check_project(commands: Commands, options: Options) -> None:
-    """It exists, and somebody pays for it."""
+    """The project exists, and somebody pays for it."""
     project = options.project
-    if not commands.has("projects", "describe", project):
-        raise DeployError(f"there is no project {project}, or you may not see it: gcloud projects list shows yours")
+    check_project_exists(commands, options)
     try:
         billing = commands.gcloud_json("billing", "projects", "describe", project)
     except CommandFailed as error:
-        raise DeployError(f"whether {project} has a billing account can't be seen: {last_line(error)}") from error
+        raise DeployError(f"whether {project} has a billing account can't be seen: {reason(error)}") from error
     if not billing.get("billingEnabled"):
         raise DeployError(
             f"{project} has no billing account: {CONSOLE}/billing/linkedaccount?project={project} links one"
         )
+
+
+def check_project_exists(commands: Commands, options: Options) -> None:
+    """The project exists; gcloud refuses to show one that does not as it does one that is somebody else's."""
+    project = options.project
+    try:
+        exists = commands.has("projects", "describe", project)
+    except CommandFailed as error:
+        if "may not exist" not in error.output:
+            raise DeployError(f"whether there is a project {project} can't be seen: {reason(error)}") from error
+        exists = False
+    if not exists:
+        raise DeployError(f"there is no project {project}, or you may not see it: gcloud projects list shows yours")
 
 
 def billing_account(commands: Commands, options: Options) -> str:
@@ -95,9 +106,7 @@ def switch_on_apis(commands: Commands, options: Options) -> None:
         try:
             commands.gcloud("services", "enable", *off)
         except CommandFailed as error:
-            raise DeployError(
-                f"{', '.join(off)} can't be switched on in {options.project}: {last_line(error)}"
-            ) from error
+            raise DeployError(f"{', '.join(off)} can't be switched on in {options.project}: {reason(error)}") from error
 
 
 def find_zones(commands: Commands, options: Options) -> tuple[str, ...]:
@@ -137,24 +146,24 @@ def check_quota(commands: Commands, options: Options) -> None:
     everywhere = commands.gcloud_json("compute", "project-info", "describe")
     require_quota(everywhere["quotas"], "GPUS_ALL_REGIONS", options, "in all regions together")
     name = GPUS[options.gpu]["quota"]
-    if name:  # of the others, Compute Engine does not tell the region's quota
+    if name:  # of the others, Compute Engine does not show the region's quota
         regional = commands.gcloud_json("compute", "regions", "describe", options.region)
-        name = f"PREEMPTIBLE_{name}" if options.is_spot else name
+        name = f"PREEMPTIBLE_{name}" if options.spot or GPUS[options.gpu]["spot_only"] else name
         require_quota(regional["quotas"], name, options, f"in {options.region}")
 
 
 def require_quota(quotas: Iterable[dict[str, Any]], name: str, options: Options, where: str) -> None:
-    """At least one."""
+    """The project may have one GPU or more by the quota of that name."""
     limit = next((float(quota["limit"]) for quota in quotas if quota["metric"] == name), 0.0)
     if limit < 1:
-        metric = re.sub("_", "-", name)
         raise DeployError(
             f"{options.project} may have no GPU of that kind {where}: its quota {name} is {limit:.0f}, ask for 1 at"
-            f" {CONSOLE}/iam-admin/quotas?project={options.project} (search for {metric})"
+            f" {CONSOLE}/iam-admin/quotas?project={options.project} (search for {name.replace('_', '-')})"
         )
 
 
-def last_line(error: CommandFailed) -> str:
-    """What a program said last."""
+def reason(error: CommandFailed) -> str:
+    """Why a program failed, in its own words: the line that it calls an error, else its last one."""
     lines = error.output.splitlines()
-    return lines[-1].removeprefix("ERROR: ") if lines else "it did not say why"
+    errors = [line for line in lines if line.startswith("ERROR: ")]
+    return (errors or lines or ["it did not say why"])[-1].removeprefix("ERROR: ")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import time
 from collections.abc import Mapping
@@ -12,10 +13,14 @@ from typing import Any
 from terraform.deploy.errors import CommandFailed
 from terraform.deploy.options import ROOT
 
+# How gcloud (528) says that what it looked for is not there. Only the line of its error counts: warnings before it may
+# speak of something else that was not found. "(or it may not exist)" is what a missing permission looks like.
+NOT_THERE = re.compile(r"^ERROR: \(gcloud\.[\w.-]+\) .*(?:not found|NOT_FOUND|HTTPError 404)", re.MULTILINE)
+
 
 @dataclass(frozen=True)
 class Commands:
-    """Runs programs for one project, and tells how far things are."""
+    """Runs programs for one project and reports each phase to the user."""
 
     project: str
     log: Path
@@ -26,18 +31,17 @@ class Commands:
         minutes, seconds = divmod(int(time.monotonic() - self.started_at), 60)
         print(f"{minutes:3d}:{seconds:02d}  {text}", flush=True)
 
-    def run(self, *command: str, secrets: Mapping[str, str] | None = None, cwd: Path = ROOT) -> str:
-        """Run a program and return its standard output; `secrets` are added to its environment.
+    def run(self, *command: str, environment: Mapping[str, str] | None = None, cwd: Path = ROOT) -> str:
+        """Run a program and return its standard output; `environment` is added to that of this process.
 
         Raises:
             CommandFailed: it ended with an error.
         """
         self._note(f"\n$ {' '.join(command)}\n")
-        environment = os.environ | dict(secrets or {})
         with subprocess.Popen(
             command,
             cwd=cwd,
-            env=environment,
+            env=os.environ | dict(environment or {}),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -73,11 +77,17 @@ class Commands:
         return json.loads(self.gcloud(*arguments, "--format=json") or "null")
 
     def has(self, *arguments: str) -> bool:
-        """Whether something that gcloud can describe is there."""
+        """Whether something that gcloud can describe is there.
+
+        Raises:
+            CommandFailed: gcloud could not find out, such as without network or permission.
+        """
         try:
             self.gcloud(*arguments)
-        except CommandFailed:
-            return False
+        except CommandFailed as error:
+            if NOT_THERE.search(error.output):
+                return False
+            raise
         return True
 
     def _note(self, text: str) -> None:

@@ -19,7 +19,7 @@ OUT_OF_QUOTA = re.compile(r"Quota '?(\w+)'? exceeded.*", re.IGNORECASE)
 
 
 def deploy(commands: Commands, options: Options) -> str:
-    """Do it all; returns the page's URL.
+    """Check, build and apply everything; returns the page's URL.
 
     Raises:
         DeployError: something is not as it must be, or a program failed.
@@ -101,7 +101,7 @@ def variables_of(commands: Commands, options: Options, account: str) -> dict[str
 
 
 def make_state_bucket(commands: Commands, options: Options) -> None:
-    """Closed, and with the versions that a broken state is restored from."""
+    """Make the state's bucket: closed, and with the versions that a broken state is restored from."""
     closed = ("--uniform-bucket-level-access", "--public-access-prevention")
     bucket = options.state_bucket
     commands.gcloud("storage", "buckets", "create", bucket, f"--location={options.region}", *closed)
@@ -109,7 +109,7 @@ def make_state_bucket(commands: Commands, options: Options) -> None:
 
 
 def check_region(outputs: dict[str, Any], options: Options) -> None:
-    """What is there is there to stay: elsewhere it would all be made anew, and the old subnet would be in the way.
+    """Kotoe stays in its region: elsewhere all would be made anew, and the old subnet would be in the way.
 
     Raises:
         DeployError: the project has it in another region.

@@ -17,15 +17,14 @@ TIMEOUT_S = 3 * 3600.0
 
 
 def destroy(commands: Commands, options: Options, sleep: Callable[[float], None] = time.sleep) -> str:
-    """Remove it all; returns what there is to say at the end.
+    """Remove everything that deploy made; returns a sentence on what is left.
 
     Raises:
         DeployError: something is not as it must be, a program failed, or the user said no.
     """
     checks.check_tools(commands, options)
     checks.check_login(commands)
-    if not commands.has("projects", "describe", options.project):
-        raise DeployError(f"there is no project {options.project}, or you may not see it")
+    checks.check_project_exists(commands, options)
     if not commands.has("storage", "buckets", "describe", options.state_bucket):
         return f"There is nothing of Kotoe in {options.project}: {options.state_bucket} does not exist."
     confirm(options)

@@ -34,12 +34,12 @@ def tree_of_working_copy(commands: Commands) -> str:
     """Git's name for the files as they are now; its index is left alone."""
     with tempfile.TemporaryDirectory() as folder:
         index = {"GIT_INDEX_FILE": str(Path(folder) / "index")}
-        commands.run("git", "add", "--all", secrets=index)
-        return commands.run("git", "write-tree", secrets=index).strip()
+        commands.run("git", "add", "--all", environment=index)
+        return commands.run("git", "write-tree", environment=index).strip()
 
 
 def build_missing(commands: Commands, options: Options, tag: str, build: dict[str, str]) -> None:
-    """Build what the registry does not have; side by side, each takes minutes."""
+    """Build the images that the registry lacks, side by side: each takes minutes."""
     missing = [
         name
         for name in DOCKERFILES
@@ -62,7 +62,7 @@ def build_missing(commands: Commands, options: Options, tag: str, build: dict[st
 
 
 def build_in_cloud(commands: Commands, options: Options, image: str, build: dict[str, str]) -> None:
-    """By Cloud Build, as an account that may do no more."""
+    """Build by Cloud Build, as an account that may do nothing else."""
     values = {
         "_IMAGE": f"{options.registry}/{image}",
         "_DOCKERFILE": DOCKERFILES[image.partition(":")[0]],
@@ -83,7 +83,7 @@ def build_in_cloud(commands: Commands, options: Options, image: str, build: dict
 
 
 def build_here(commands: Commands, options: Options, name: str, tag: str) -> None:
-    """By this machine's docker, for the cloud's kind of machine."""
+    """Build by this machine's docker, for the cloud's kind of processor."""
     commands.run(
         "docker",
         "buildx",

@@ -16,7 +16,7 @@ ASLEEP = {"TERMINATED", "STOPPED", "STOPPING", "SUSPENDED"}
 
 @dataclass(frozen=True)
 class Machine:
-    """One instance; it tells by guest attributes what it is at, as to the page."""
+    """One instance; it reports its phase by guest attributes, to the page as well."""
 
     name: str
     zone: str
@@ -24,11 +24,11 @@ class Machine:
     sleep: Callable[[float], None] = time.sleep
 
     def status(self) -> str:
-        """Compute Engine's word for it."""
+        """The instance's state in Compute Engine's words, such as RUNNING."""
         return self._gcloud("describe", "--format=value(status)")
 
     def attributes(self) -> dict[str, str]:
-        """What it wrote, in this run or an earlier one; nothing before its first boot."""
+        """The guest attributes that it wrote, since this boot or an earlier one; none before its first boot."""
         try:
             answer: list[dict[str, Any]] = self.commands.gcloud_json(
                 "compute", "instances", "get-guest-attributes", self.name, f"--zone={self.zone}", "--query-path=app/"
@@ -38,7 +38,7 @@ class Machine:
         return {item["key"]: item["value"] for item in answer or []}
 
     def run_revision(self, revision: str) -> None:
-        """See that what was deployed runs: boots a machine that is awake, waits for it; a sleeping one keeps sleeping.
+        """Reboot a running machine into the new revision and wait for it; leave a stopped one stopped.
 
         Raises:
             DeployError: it did not become ready.
@@ -77,7 +77,7 @@ class Machine:
         raise DeployError(f"the GPU machine is not ready after {TIMEOUT_S / 60:.0f} minutes: see {self.log_command()}")
 
     def log_command(self) -> str:
-        """What shows its console."""
+        """The command that shows what the machine wrote on its console."""
         place = f"--zone={self.zone} --project={self.commands.project}"
         return f"gcloud compute instances get-serial-port-output {self.name} {place}"
 

@@ -24,7 +24,7 @@ USER = re.compile(r"(user|group|serviceAccount):[^@\s]+@[^@\s]+|domain:[a-z0-9.-
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """One deployment; empty zones and users are found out."""
+    """What one deployment was asked for; `zones` and `users` may be empty: then they are found out."""
 
     project: str
     region: str
@@ -45,26 +45,21 @@ class Options:
     wait: bool
 
     @property
-    def is_spot(self) -> bool:
-        """Whether the machine will be a Spot one."""
-        return self.spot or bool(GPUS[self.gpu]["spot_only"])
-
-    @property
     def state_bucket(self) -> str:
-        """Where Terraform keeps what it made."""
+        """The bucket of Terraform's state."""
         return f"gs://{self.project}-kotoe-state"
 
     @property
     def registry(self) -> str:
-        """Where images go."""
+        """The path that both images are pushed under."""
         return f"{self.region}-docker.pkg.dev/{self.project}/kotoe"
 
 
 def read_options(environment: Mapping[str, str]) -> Options:
-    """Read them.
+    """Read and check the options of one deployment.
 
     Raises:
-        DeployError: one of them can't be.
+        DeployError: one of them has a value that can't be.
     """
     values = {name: value.strip() for name, value in environment.items() if value.strip()}
     project = values.get("PROJECT", "")

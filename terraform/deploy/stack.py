@@ -24,22 +24,22 @@ class Stack:
         self._terraform("init", "-input=false", "-no-color", "-reconfigure", *state)
 
     def apply(self, variables: Mapping[str, Any], secrets: Mapping[str, str] | None = None) -> None:
-        """Make it so; values of `secrets` come through the environment, where nobody else sees them."""
+        """Apply it. `secrets` are variables that go through the environment, where no list of processes shows them."""
         self._terraform("apply", *AUTOMATIC, *as_arguments(variables), secrets=secrets)
 
     def destroy(self, variables: Mapping[str, Any]) -> None:
-        """Remove it. Nothing is looked up first: an image that is gone already must not be in the way."""
+        """Remove what the stack made. Nothing is looked up first: an image that is gone must not be in the way."""
         self._terraform("destroy", *AUTOMATIC, "-refresh=false", *as_arguments(variables))
 
     def outputs(self) -> dict[str, Any]:
-        """What it tells; nothing before the first apply."""
+        """The stack's outputs by name; none before the first apply."""
         answer = json.loads(self._terraform("output", "-json", "-no-color"))
         return {name: output["value"] for name, output in answer.items()}
 
     def _terraform(self, command: str, *arguments: str, secrets: Mapping[str, str] | None = None) -> str:
         folder = ROOT / "terraform" / self.name
         environment = {"TF_IN_AUTOMATION": "1"} | {f"TF_VAR_{name}": value for name, value in (secrets or {}).items()}
-        return self.commands.run("terraform", f"-chdir={folder}", command, *arguments, secrets=environment)
+        return self.commands.run("terraform", f"-chdir={folder}", command, *arguments, environment=environment)
 
 
 AUTOMATIC = ("-auto-approve", "-input=false", "-no-color", "-lock-timeout=5m")

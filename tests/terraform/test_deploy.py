@@ -1,6 +1,7 @@
 """`make deploy` and `make destroy` against stand-ins of gcloud, terraform and docker: order, repetition, refusals."""
 
 import json
+import marshal
 import re
 import shutil
 import subprocess
@@ -13,23 +14,28 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
-# A cloud in a folder: each stand-in notes its call, then answers from the files there and changes them.
+# A cloud in a folder: each stand-in notes its call, then answers from the files there and changes them. A deployment
+# starts two dozen of them, most of which need none of the modules that take longer to import than Python to start.
 STAND_IN = """
-import fcntl, json, os, re, sys
-from pathlib import Path
+import fcntl, marshal, os, sys
 
-cloud = Path(__file__).parents[1]
-name, call = Path(__file__).name, " ".join(sys.argv[1:])
-with (cloud / "calls").open("a") as calls:
+bin, name = os.path.split(__file__)
+cloud, call = os.path.dirname(bin), " ".join(sys.argv[1:])
+with open(f"{cloud}/calls", "a") as calls:
     calls.write(f"{name} {call}\\n")
-lock = (cloud / "lock").open("w")
+lock = open(f"{cloud}/lock", "w")
 fcntl.flock(lock, fcntl.LOCK_EX)  # two builds run side by side
-world = json.loads((cloud / "world.json").read_text())
+with open(f"{cloud}/world", "rb") as file:
+    world = marshal.load(file)
 
 
 def end(answer="", code=0):
-    (cloud / "world.json").write_text(json.dumps(world))
-    print(answer if isinstance(answer, str) else json.dumps(answer))
+    with open(f"{cloud}/world", "wb") as file:
+        marshal.dump(world, file)
+    if not isinstance(answer, str):
+        import json
+        answer = json.dumps(answer)
+    print(answer)
     sys.exit(code)
 
 
@@ -39,6 +45,7 @@ def refuse(message):
 
 
 for pattern, message in world["troubles"].items():
+    import re
     if re.search(pattern, f"{name} {call}"):
         refuse(message)
 """
@@ -47,17 +54,24 @@ if "auth list" in call: end(world["account"])
 if "print-access-token" in call: end("ya29.must-not-be-logged") if world["credentials"] else refuse("no credentials")
 if "projects get-ancestors" in call: end(world["ancestors"])
 if "billing projects describe" in call: end(world["billing"])
-if "projects describe" in call: end("123") if world["project"] in call else refuse("not found")
+if "projects describe" in call: end("123") if world["project"] in call else refuse(
+    f"ERROR: (gcloud.projects.describe) [a@example.com] does not have permission to access projects instance "
+    f"[{sys.argv[3]}] (or it may not exist): The caller does not have permission"
+)
 if "services list" in call: end("\\n".join(world["apis"]))
-if "services enable" in call: world["apis"] += re.findall(r"\\S+googleapis.com", call); end()
+if "services enable" in call: import re; world["apis"] += re.findall(r"\\S+googleapis.com", call); end()
 if "-types list" in call: end("\\n".join(world["zones"]))
 if "project-info describe" in call: end({"quotas": world["quotas"]})
 if "regions describe" in call: end({"quotas": world["quotas"]})
-if "buckets describe" in call: end() if world["bucket"] else refuse("not found")
+if "buckets describe" in call: end() if world["bucket"] else refuse(
+    f"ERROR: (gcloud.storage.buckets.describe) {sys.argv[4]} not found: 404."
+)
 if "buckets create" in call: world["bucket"] = True; end()
 if "storage rm" in call: world["bucket"] = False; end()
-if "images describe" in call: end() if sys.argv[5] in world["images"] else refuse("not found")
-if "builds submit" in call: world["images"].append(re.search("_IMAGE=([^,]*)", call)[1]); end()
+if "images describe" in call: end() if sys.argv[5] in world["images"] else refuse(
+    "ERROR: (gcloud.artifacts.docker.images.describe) Image not found.\\n\\nA valid container image has the format of …"
+)
+if "builds submit" in call: import re; world["images"].append(re.search("_IMAGE=([^,]*)", call)[1]); end()
 if "instances describe" in call: end(world["machine"]["status"])
 if "get-guest-attributes" in call:
     boot = world["machine"]["boot"]
@@ -67,6 +81,7 @@ if "instances reset" in call: world["machine"]["boot"] = world["machine"]["after
 end()
 """
 TERRAFORM = """
+import json, re
 stack = re.search(r"terraform/(bootstrap|app)", call)
 if "version -json" in call: end({"terraform_version": world["terraform"]})
 if " output " in call: end({key: {"value": value} for key, value in world["stacks"][stack[1]].items()})
@@ -150,11 +165,11 @@ class Cloud:
         )
 
     def world(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads((self.folder / "world.json").read_text(encoding="utf-8"))
+        found: dict[str, Any] = marshal.loads((self.folder / "world").read_bytes())
         return found
 
     def change(self, **values: Any) -> None:
-        (self.folder / "world.json").write_text(json.dumps(self.world() | values), encoding="utf-8")
+        (self.folder / "world").write_bytes(marshal.dumps(self.world() | values))
 
     def calls(self) -> list[str]:
         """What was called since the last look."""
@@ -178,7 +193,7 @@ def cloud(tmp_path: Path) -> Cloud:
         path = tmp_path / "bin" / name
         path.write_text(f"#!{sys.executable} -IS\n{STAND_IN}{answers}", encoding="utf-8")
         path.chmod(0o755)
-    (tmp_path / "world.json").write_text(json.dumps(WORLD), encoding="utf-8")
+    (tmp_path / "world").write_bytes(marshal.dumps(WORLD))
     shutil.copytree(ROOT / "terraform/deploy", tmp_path / "checkout/terraform/deploy")
     (tmp_path / "checkout/terraform/app").mkdir()
     shutil.copy(ROOT / "terraform/app/gpus.json", tmp_path / "checkout/terraform/app")
@@ -416,12 +431,24 @@ def test_cloud_run_needs_no_zone_and_no_machine(cloud: Cloud) -> None:
 
 NO_GPU = [{"metric": "GPUS_ALL_REGIONS", "limit": 0.0}, {"metric": "NVIDIA_T4_GPUS", "limit": 1.0}]
 NO_T4 = [{"metric": "GPUS_ALL_REGIONS", "limit": 1.0}, {"metric": "NVIDIA_T4_GPUS", "limit": 0.0}]
+MISLEADING = (
+    "Regional Access Boundary HTTP request failed: {'code': 404, 'message': 'Not found', 'status': 'NOT_FOUND'}\n"
+)
 REFUSALS: dict[str, tuple[dict[str, Any], dict[str, str], str]] = {
     "old Terraform": ({"terraform": "1.9.8"}, {}, "terraform is 1.9.8, and 1.11 or newer is needed"),
     "no buildx": ({"troubles": {"buildx version": "no"}}, {"BUILDER": "docker"}, "docker has no buildx"),
     "not logged in": ({"account": ""}, {}, "gcloud is not logged in: run gcloud auth login"),
     "no credentials": ({"credentials": False}, {}, "Terraform has no credentials: run gcloud auth application-default"),
     "no such project": ({"project": "other"}, {}, f"there is no project {PROJECT}, or you may not see it"),
+    "project unseen": (
+        {
+            "troubles": {
+                "gcloud projects describe": f"{MISLEADING}ERROR: gcloud crashed (ConnectionError): Max\n\n  gcloud"
+            }
+        },
+        {},
+        f"whether there is a project {PROJECT} can't be seen: gcloud crashed (ConnectionError): Max",
+    ),
     "no billing": ({"billing": {"billingEnabled": False}}, {}, f"{PROJECT} has no billing account: https://console."),
     "billing unseen": (
         {"troubles": {"billing proj": "ERROR: denied"}},
@@ -575,6 +602,19 @@ def test_destroy_waits_for_the_subnet_if_it_is_told_to(cloud: Cloud) -> None:
     done = cloud.run("destroy", YES="1", WAIT="1", PYTHONPATH=str(no_waiting(cloud.folder)))
     assert done.returncode == 0, done.stderr
     assert steps(cloud.calls()) == ["destroy app", *["destroy bootstrap"] * 3, "destroy state"]
+
+
+@pytest.mark.parametrize("command", ["deploy", "destroy"])
+def test_a_state_bucket_that_can_not_be_seen_is_not_taken_for_none(cloud: Cloud, command: str) -> None:
+    denied = (
+        "ERROR: (gcloud.storage.buckets.describe) [a] does not have permission to access b instance [b] (or it may not"
+    )
+    cloud.change(**DEPLOYED, troubles={"buckets describe": f"{MISLEADING}{denied}"})
+    done = cloud.run(command, YES="1")
+    assert done.returncode == 1
+    assert denied in done.stderr
+    assert "There is nothing of Kotoe" not in done.stdout
+    assert steps(cloud.calls()) in (["APIs"], [])
 
 
 def test_destroy_of_nothing_is_fine(cloud: Cloud) -> None:

@@ -22,22 +22,22 @@ def test_a_prompt_is_translated_as_the_page_would(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert translated(monkeypatch, "青い背景に赤いりんごとヌートリア") == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["english"] == "a red apple on a blue background"
-    assert (told["translator"], told["unknown_words"]) == ("offline", ["ヌートリア"])
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["english"] == "a red apple on a blue background"
+    assert (answer["translator"], answer["unknown_words"]) == ("offline", ["ヌートリア"])
 
 
 def test_what_cannot_be_drawn_and_what_was_probably_meant_are_told_too(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert translated(monkeypatch, "赤い自転車とペンギソ") == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["not_drawn"] == ["赤い"]
-    assert (told["unknown_words"], told["suggestions"]) == (["ペンギソ"], {"ペンギソ": "ペンギン"})
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["not_drawn"] == ["赤い"]
+    assert (answer["unknown_words"], answer["suggestions"]) == (["ペンギソ"], {"ペンギソ": "ペンギン"})
 
 
 @pytest.mark.parametrize(
-    ("setting", "value", "prompt", "code", "told"),
+    ("setting", "value", "prompt", "code", "message"),
     [
         ("TRANSLATOR", "google", "りんご", 1, "error: it could not be translated: Google Cloud Translation needs"),
         ("TRANSLATOR", "deepl", "りんご", 2, "error: FRONTEND_TRANSLATOR is 'deepl': "),
@@ -52,13 +52,13 @@ def test_what_is_wrong_is_told_in_one_line(
     value: str,
     prompt: str,
     code: int,
-    told: str,
+    message: str,
 ) -> None:
     monkeypatch.setenv(f"FRONTEND_{setting}", value)
     assert translated(monkeypatch, prompt) == code
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.startswith(told)
+    assert err.startswith(message)
     assert err.count("\n") == 1
 
 
@@ -90,9 +90,9 @@ def run_with(prompt: bytes, locale: dict[str, str]) -> subprocess.CompletedProce
 )
 def test_the_prompt_is_utf_8_and_the_answer_ascii_whatever_the_locale(locale: dict[str, str]) -> None:
     done = run_with("赤いりんごとヌートリア".encode(), locale)
-    told = json.loads(done.stdout.decode("ascii"))
-    assert (told["source"], told["english"]) == ("赤いりんごとヌートリア", "a red apple")
-    assert told["unknown_words"] == ["ヌートリア"]
+    answer = json.loads(done.stdout.decode("ascii"))
+    assert (answer["source"], answer["english"]) == ("赤いりんごとヌートリア", "a red apple")
+    assert answer["unknown_words"] == ["ヌートリア"]
 
 
 @pytest.mark.parametrize("locale", [{"PYTHONUTF8": "1"}, C_LOCALE])

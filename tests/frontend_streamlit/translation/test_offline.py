@@ -12,10 +12,10 @@ import pytest
 
 from frontend_streamlit.translation import Translation, TranslatorMisconfigured
 from frontend_streamlit.translation.characters import fold_kana, normalise
-from frontend_streamlit.translation.japanese_lexicon import Kind, Lexicon, japanese_names
-from frontend_streamlit.translation.japanese_scene import read_scene
-from frontend_streamlit.translation.japanese_segments import segment
 from frontend_streamlit.translation.offline import DEFAULT_DATA_DIR, OfflineTranslator
+from frontend_streamlit.translation.offline.lexicon import Kind, japanese_names
+from frontend_streamlit.translation.offline.scene import read_scene_graph
+from frontend_streamlit.translation.offline.segments import segment
 
 
 def _rows(path: Path) -> list[dict[str, str]]:
@@ -34,7 +34,7 @@ OPPOSITE = {
     "above": "below",
     "below": "above",
 }
-LEXICON = Lexicon.read(DEFAULT_DATA_DIR)
+LEXICON = TRANSLATOR.lexicon
 
 
 def _a(phrase: str) -> str:
@@ -140,8 +140,8 @@ def test_a_colour_is_drawn_on_what_takes_any_colour_or_has_it() -> None:
         for colour in {"blue", "red", "green", row["colour"]} - {""}:
             is_other = f"{colour} {row['english']}" in {other["english"] for other in CONCEPTS}  # green apple
             is_drawn = is_other or row["tint"] == "yes" or row["colour"] == colour
-            told = TRANSLATOR.translate(f"{spelling_of[colour]}の{japanese_names(row)[0]}").not_drawn
-            assert told == (() if is_drawn else (spelling_of[colour],)), (row["english"], colour)
+            not_drawn = TRANSLATOR.translate(f"{spelling_of[colour]}の{japanese_names(row)[0]}").not_drawn
+            assert not_drawn == (() if is_drawn else (spelling_of[colour],)), (row["english"], colour)
 
 
 @pytest.mark.parametrize("section", ["scene", "style"])
@@ -261,27 +261,27 @@ def test_nothing_is_silently_dropped() -> None:
     silent = {Kind.PARTICLE, Kind.FILLER, Kind.DECORATION, Kind.PREFIX, Kind.NOUN_SUFFIX, Kind.BREAK, Kind.SPACE}
     for text in map(normalise, [*_mixtures(400), *(row["japanese"] for row in SENTENCES)]):
         tokens = segment(text, LEXICON)
-        scene = read_scene(tokens, LEXICON)
-        reported = {place for start, end in scene.unknown_spans for place in range(start, end)}
-        told = [t.colour for t in scene.things if t.colour] + [scene.background] * bool(scene.background)
-        positions = {relation.position for relation in scene.relations}
-        told += [*positions, *(OPPOSITE[position] for position in positions)]  # 左に犬、右に猫 is one relation
-        told += ["number" for t in scene.things if t.number_span]
+        graph = read_scene_graph(tokens, LEXICON)
+        reported = {place for start, end in graph.unknown_spans for place in range(start, end)}
+        expressed = [t.colour for t in graph.things if t.colour] + [graph.background] * bool(graph.background)
+        positions = {relation.position for relation in graph.relations}
+        expressed += [*positions, *(OPPOSITE[position] for position in positions)]  # 左に犬、右に猫 is one relation
+        expressed += ["number" for t in graph.things if t.number_span]
         for token in tokens:
             meanings = {m.kind for m in token.meanings}
             if meanings & silent or token.start in reported or Kind.BACKGROUND in meanings:
                 continue
             if token.kind in (Kind.SCENE, Kind.STYLE):
-                if token.span == scene.background_span:
+                if token.span == graph.background_span:
                     continue  # 雲のない青空: the sky without its clouds
-                assert token.value in {*scene.settings, *scene.styles}, (text, token)
-            elif token.kind is Kind.NOUN and token.value in [thing.noun for thing in scene.things]:
+                assert token.value in {*graph.scenes, *graph.styles}, (text, token)
+            elif token.kind is Kind.NOUN and token.value in [thing.noun for thing in graph.things]:
                 continue
             elif token.kind is Kind.NUMBER:
-                told.remove("number")
+                expressed.remove("number")
             else:
                 values = {m.value for m in token.meanings if m.kind in (Kind.COLOUR, Kind.POSITION)}
-                assert values & set(told), (text, token)
+                assert values & set(expressed), (text, token)
 
 
 def test_any_characters_are_translated_without_an_error() -> None:
@@ -323,3 +323,12 @@ def test_data_files_that_cannot_be_read_are_told_with_what_to_do(tmp_path: Path,
             table.write("🐉\tdragon\n" if spoil == "a short row" else f"🐉\tdragon\tdragons\t\t\t{'竜' * 131073}\n")
     with pytest.raises(TranslatorMisconfigured, match=r"export the model again"):
         OfflineTranslator(tmp_path).translate("赤いりんご")
+
+
+def test_the_grammar_of_a_model_that_was_exported_earlier_is_understood(tmp_path: Path) -> None:
+    grammar = (DEFAULT_DATA_DIR / "grammar.toml").read_text(encoding="utf-8")
+    assert "[[translator.sense]]" in grammar
+    earlier = grammar.replace("[[translator.sense]]", "[[translator.reading]]")
+    (tmp_path / "grammar.toml").write_text(earlier, encoding="utf-8")
+    (tmp_path / "concepts.tsv").write_bytes((DEFAULT_DATA_DIR / "concepts.tsv").read_bytes())
+    assert OfflineTranslator(tmp_path).translate("あめをなめる").english == "a candy"

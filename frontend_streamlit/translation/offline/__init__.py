@@ -7,14 +7,14 @@ from pathlib import Path
 from frontend_streamlit.translation import Translation, TranslatorMisconfigured
 from frontend_streamlit.translation.characters import normalise
 from frontend_streamlit.translation.english import is_english
-from frontend_streamlit.translation.japanese_lexicon import Kind, Lexicon
-from frontend_streamlit.translation.japanese_limits import undrawn_spans
-from frontend_streamlit.translation.japanese_scene import Relation, Scene, Span, Thing, read_scene
-from frontend_streamlit.translation.japanese_segments import segment
-from frontend_streamlit.translation.japanese_spelling import close_gaps, mend_long_vowels
-from frontend_streamlit.translation.japanese_suggestions import suggest
+from frontend_streamlit.translation.offline.lexicon import Kind, Lexicon
+from frontend_streamlit.translation.offline.limits import undrawn_spans
+from frontend_streamlit.translation.offline.scene import Relation, SceneGraph, Span, Thing, read_scene_graph
+from frontend_streamlit.translation.offline.segments import segment
+from frontend_streamlit.translation.offline.spelling import close_gaps, mend_long_vowels
+from frontend_streamlit.translation.offline.suggestions import suggest
 
-DEFAULT_DATA_DIR = Path(__file__).resolve().parents[2] / "backend_gpu" / "mini"
+DEFAULT_DATA_DIR = Path(__file__).resolve().parents[3] / "backend_gpu" / "mini"
 
 
 class OfflineTranslator:
@@ -25,6 +25,7 @@ class OfflineTranslator:
     """
 
     name = "offline"
+    is_closed_vocabulary = True
 
     def __init__(self, data_dir: Path = DEFAULT_DATA_DIR) -> None:
         self._data_dir = data_dir
@@ -50,9 +51,9 @@ class OfflineTranslator:
             return Translation(source=text, english=text, translator=self.name)
         normal = close_gaps(mend_long_vowels(normalise(text), self.lexicon), self.lexicon)
         tokens = segment(normal, self.lexicon)
-        scene = read_scene(tokens, self.lexicon)
-        english = write_caption(scene, self.lexicon)
-        unknown_words = _pieces(normal, _outermost(scene.unknown_spans))
+        graph = read_scene_graph(tokens, self.lexicon)
+        english = write_caption(graph, self.lexicon)
+        unknown_words = _pieces(normal, _outermost(graph.unknown_spans))
         if not english and not unknown_words:  # 💙 alone adorns nothing
             unknown_words = _pieces(normal, (token.span for token in tokens if token.kind is Kind.DECORATION))
         suggestions = {word: suggest(word, self.lexicon) for word in unknown_words}
@@ -61,7 +62,7 @@ class OfflineTranslator:
             english=english,
             translator=self.name,
             unknown_words=unknown_words,
-            not_drawn=_pieces(normal, sorted(undrawn_spans(scene, normal, self.lexicon))),
+            not_drawn=_pieces(normal, sorted(undrawn_spans(graph, normal, self.lexicon))),
             suggestions={word: known for word, known in suggestions.items() if known},
         )
 
@@ -71,14 +72,14 @@ def _pieces(text: str, spans: Iterable[Span]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(text[start:end] for start, end in spans))
 
 
-def write_caption(scene: Scene, lexicon: Lexicon) -> str:
-    """The scene in the exact English of the training captions; empty if there is nothing in it."""
-    parts = [" and ".join(_phrase(part, lexicon) for part in scene.phrases())]
-    if scene.background:
-        parts.append(f"on {lexicon.articles.apply(scene.background)} background")
-    parts.extend(scene.settings)
+def write_caption(graph: SceneGraph, lexicon: Lexicon) -> str:
+    """The scene graph in the exact English of the training captions; empty if there is nothing in it."""
+    parts = [" and ".join(_phrase(part, lexicon) for part in graph.phrases())]
+    if graph.background:
+        parts.append(f"on {lexicon.articles.apply(graph.background)} background")
+    parts.extend(graph.scenes)
     caption = " ".join(filter(None, parts))
-    return ", ".join(filter(None, [caption, *scene.styles]))
+    return ", ".join(filter(None, [caption, *graph.styles]))
 
 
 def _phrase(part: Thing | Relation, lexicon: Lexicon) -> str:
@@ -89,8 +90,8 @@ def _phrase(part: Thing | Relation, lexicon: Lexicon) -> str:
 
 def _noun_phrase(thing: Thing, lexicon: Lexicon) -> str:
     noun = thing.noun if thing.number == 1 else lexicon.plurals[thing.noun]
-    is_told = thing.noun.startswith(f"{thing.colour} ")  # a red lantern
-    coloured = noun if is_told else f"{thing.colour} {noun}".strip()
+    has_colour = thing.noun.startswith(f"{thing.colour} ")  # a red lantern
+    coloured = noun if has_colour else f"{thing.colour} {noun}".strip()
     return lexicon.articles.apply(coloured) if thing.number == 1 else f"{_in_words(thing.number, lexicon)} {coloured}"
 
 

@@ -1,19 +1,19 @@
-"""Choose between the readings of a word: オレンジ the colour or the fruit, ❤ a thing to draw or an ornament."""
+"""Choose between the senses of a word: オレンジ the colour or the fruit, ❤ a thing to draw or an ornament."""
 
 from collections.abc import Iterable, Iterator
 from itertools import takewhile
 
 from frontend_streamlit.translation.characters import fold_kana, script_of
-from frontend_streamlit.translation.japanese_lexicon import Kind, Lexicon
-from frontend_streamlit.translation.japanese_segments import Token
+from frontend_streamlit.translation.offline.lexicon import Kind, Lexicon
+from frontend_streamlit.translation.offline.segments import Token
 
 _WITHOUT_PICTURE = frozenset({Kind.UNKNOWN, Kind.NOT_A_NAME, Kind.FILLER, Kind.SPACE})
 _TYPED_SIGNS = frozenset("★☆♡♥")
 
 
-def settle_readings(tokens: list[Token], lexicon: Lexicon) -> Iterator[Token]:
-    """The same tokens, those with several readings reduced to the one that their neighbours suggest."""
-    tokens = [_by_evidence(place, tokens, lexicon) for place in range(len(tokens))]
+def disambiguate(tokens: list[Token], lexicon: Lexicon) -> Iterator[Token]:
+    """The same tokens, those with several meanings reduced to the one that their neighbours suggest."""
+    tokens = [_by_context(place, tokens, lexicon) for place in range(len(tokens))]
     named = {token.value for token in tokens if token.kind is Kind.NOUN and not is_symbol(token)}
     for place, token in enumerate(tokens):
         kinds = {meaning.kind for meaning in token.meanings}
@@ -31,17 +31,17 @@ def settle_readings(tokens: list[Token], lexicon: Lexicon) -> Iterator[Token]:
             yield token.meant_as(Kind.NOUN)
 
 
-def _by_evidence(place: int, tokens: list[Token], lexicon: Lexicon) -> Token:
+def _by_context(place: int, tokens: list[Token], lexicon: Lexicon) -> Token:
     """バタフライ beside 水泳, or with で泳ぐ behind it, is no butterfly."""
     token = tokens[place]
-    readings = lexicon.readings.get(fold_kana(token.surface), ())
-    if readings:
+    senses = lexicon.senses.get(fold_kana(token.surface), ())
+    if senses:
         before = _words_up_to_break(reversed(tokens[:place]))[::-1]
         after = _words_up_to_break(tokens[place + 1 :])
         words = {fold_kana(other.surface) for other in (*before, *after)}
-        for reading in readings:
-            if words & reading.beside or any(_touches(piece, before, after) for piece in reading.touching):
-                return Token(token.surface, token.start, (reading.meaning,))
+        for sense in senses:
+            if words & sense.beside or any(_touches(piece, before, after) for piece in sense.touching):
+                return Token(token.surface, token.start, (sense.meaning,))
     return token
 
 

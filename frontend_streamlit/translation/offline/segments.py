@@ -12,8 +12,8 @@ import string
 from dataclasses import dataclass
 
 from frontend_streamlit.translation.characters import JOINER, scripts_of
-from frontend_streamlit.translation.japanese_lexicon import Kind, Lexicon, Meaning
-from frontend_streamlit.translation.japanese_numbers import (
+from frontend_streamlit.translation.offline.lexicon import Kind, Lexicon, Meaning
+from frontend_streamlit.translation.offline.numbers import (
     EACH,
     MAX_DIGITS,
     MAX_DIGITS_WITHOUT_COUNTER,
@@ -25,7 +25,7 @@ from frontend_streamlit.translation.japanese_numbers import (
     TIMES_BEFORE_NOUN,
     value_of,
 )
-from frontend_streamlit.translation.japanese_suggestions import mend_romaji
+from frontend_streamlit.translation.offline.suggestions import mend_romaji
 
 _KATAKANA = re.compile(r"[ァ-ヺー]{4,}")
 _LETTER_IN_KANA = re.compile(r"[ぁ-ゖァ-ヺー]+(?P<letters>(?!w|x)[a-z]{1,3})(?![A-Za-z])[ぁ-ゖァ-ヺー]*")
@@ -66,7 +66,7 @@ class Token:
         return self.start, self.end
 
     def meant_as(self, kind: Kind) -> "Token":
-        """The same token with another of its readings as the only one."""
+        """The same token with another of its meanings as the only one."""
         return Token(self.surface, self.start, tuple(m for m in self.meanings if m.kind is kind) or (Meaning(kind),))
 
 
@@ -81,9 +81,7 @@ class _Segmenter:
         self.lexicon = lexicon
         self.lookahead = 0
         self.scripts = scripts_of(text)
-        self.seams: dict[
-            int, int
-        ] = {}  # where the last part of a katakana compound begins -> where its first part does
+        self.seams: set[int] = set()  # where the last part of a katakana compound begins
         for run in _KATAKANA.finditer(text):
             self.find_seam(run.start(), run.end())
         self.typos: dict[int, int] = {}  # where words with a letter of the keyboard in them begin -> where they end
@@ -117,7 +115,7 @@ class _Segmenter:
                 continue
             is_modifier = len(first) > 2 and self.lexicon.is_modifier(first)  # トラベル is no ベル
             if is_modifier or self.is_kind(first, Kind.COLOUR) or self.lexicon.is_head(last):
-                self.seams[seam] = start
+                self.seams.add(seam)
             return  # a ハリネズミ is no ネズミ, whatever stands before it
 
     def find_typo(self, run: re.Match[str]) -> tuple[int, int] | None:
@@ -178,6 +176,11 @@ class _Segmenter:
         is_behind_noun = self.is_behind_noun(i, last)
         if numeral["times"] and not is_behind_noun:
             return None
+        counted = self.counted_number(i, numeral, unknown_start)
+        return counted or self.bare_number(i, numeral, is_behind_noun, unknown_start)
+
+    def counted_number(self, i: int, numeral: re.Match[str], unknown_start: int) -> Token | None:
+        """A number with its counter: 2匹, but 2匹目 and the 3枚 of 絵を3枚 count nothing in the picture."""
         meaning = Meaning(Kind.NUMBER, str(value_of(numeral["number"], self.lexicon.digits)))
         for end_of_numeral in dict.fromkeys((numeral.end(), numeral.end("number"))):
             end = self.end_of_counter(end_of_numeral, meaning)
@@ -191,12 +194,17 @@ class _Segmenter:
                     return _unknown(self.text[i:end], i)
                 is_whole_number = "." not in numeral["number"]
                 return Token(self.text[i:end], i, (meaning if is_whole_number else Meaning(Kind.UNKNOWN),))
+        return None
+
+    def bare_number(self, i: int, numeral: re.Match[str], is_behind_noun: bool, unknown_start: int) -> Token | None:
+        """Digits right behind or before a noun, which need no counter: りんご 3, 3×りんご."""
         number, end = numeral["number"], numeral.end("number")
         if not number.isdecimal() or len(number) > MAX_DIGITS_WITHOUT_COUNTER:
             return None
         if not self.may_start(i, end, Kind.NUMBER, None, unknown_start):
             return None
         is_model_name = self.text[:i].rstrip().endswith(tuple(string.ascii_letters))  # iPhone 15
+        meaning = Meaning(Kind.NUMBER, str(value_of(number, self.lexicon.digits)))
         if is_behind_noun and not is_model_name and self.ends_phrase(end):
             return Token(self.text[i:end], i, (meaning,))
         times = TIMES_BEFORE_NOUN.match(self.text, end)
@@ -268,8 +276,11 @@ class _Segmenter:
             return False
         if kind is Kind.POSITION and self.is_hiragana(i, j):
             return last is not None and last.surface == "の" and last.end == i
-        if not is_after_unknown:
-            return True
+        return not is_after_unknown or self.may_follow_unknown(i, j, kind, unknown_start)
+
+    def may_follow_unknown(self, i: int, j: int, kind: Kind, unknown_start: int) -> bool:
+        """Whether a word at i may end the unmatched characters from unknown_start on."""
+        script, before = self.scripts[i], self.scripts[i - 1]
         if script == "hiragana" and before == "hiragana":
             is_clear = self.text[i - 1] in _ENDINGS_BEFORE_A_NAME or not self.is_hiragana(i, j)
             if kind is Kind.NOT_A_NAME and j - i >= _SHORTEST_SURE_WORD:

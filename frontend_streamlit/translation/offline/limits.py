@@ -1,16 +1,16 @@
-"""Tell which parts of a scene the model can't draw, though its English names them."""
+"""Which parts of a scene graph the model can't draw, though its English names them."""
 
 from collections.abc import Iterator
 
 from frontend_streamlit.translation.characters import fold_kana
-from frontend_streamlit.translation.japanese_lexicon import Lexicon
-from frontend_streamlit.translation.japanese_scene import Scene, Span, Thing
+from frontend_streamlit.translation.offline.lexicon import Lexicon
+from frontend_streamlit.translation.offline.scene import SceneGraph, Span, Thing
 
 
-def undrawn_spans(scene: Scene, text: str, lexicon: Lexicon) -> Iterator[Span]:
+def undrawn_spans(graph: SceneGraph, text: str, lexicon: Lexicon) -> Iterator[Span]:
     """The spans of the text that say more than one picture can hold, in no order."""
     limits = lexicon.limits
-    parts = scene.phrases()
+    parts = graph.phrases()
     things = [end for part in parts for end in ((part,) if isinstance(part, Thing) else (part.subject, part.reference))]
     drawn = things[: limits.things]
     yield from (thing.span for thing in things[limits.things :])
@@ -21,11 +21,11 @@ def undrawn_spans(scene: Scene, text: str, lexicon: Lexicon) -> Iterator[Span]:
             yield thing.number_span
         if thing.colour and not _draws_colour(thing, len(drawn), text, lexicon):
             yield thing.colour_span
-    grounds = [scene.background_span] * bool(scene.background) + list(scene.settings.values())
+    grounds = [graph.background_span] * bool(graph.background) + list(graph.scenes.values())
     yield from grounds[: -limits.grounds]
-    yield from list(scene.styles.values())[: -limits.styles]
-    if scene.background and not scene.settings and _is_finer(scene.background_span, text, lexicon):
-        yield scene.background_span
+    yield from list(graph.styles.values())[: -limits.styles]
+    if graph.background and not graph.scenes and _is_finer(graph.background_span, text, lexicon):
+        yield graph.background_span
 
 
 def _draws_number(thing: Thing, things: int, lexicon: Lexicon) -> bool:

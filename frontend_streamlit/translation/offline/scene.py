@@ -1,4 +1,4 @@
-"""Find out what a row of Japanese words describes: things and their colours, a background, scenes, styles.
+"""Parse a row of Japanese words into a scene graph: things, their colours and positions, a background, scenes, styles.
 
 Every step either gives a word a role or reports it as unknown; none is dropped. The particles around a word decide.
 """
@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from frontend_streamlit.translation.characters import fold_kana
-from frontend_streamlit.translation.japanese_lexicon import Kind, Lexicon
-from frontend_streamlit.translation.japanese_negations import join_negated
-from frontend_streamlit.translation.japanese_numbers import NUMERAL
-from frontend_streamlit.translation.japanese_readings import is_symbol, settle_readings
-from frontend_streamlit.translation.japanese_segments import Token
+from frontend_streamlit.translation.offline.lexicon import Kind, Lexicon
+from frontend_streamlit.translation.offline.negations import join_negated
+from frontend_streamlit.translation.offline.numbers import NUMERAL
+from frontend_streamlit.translation.offline.segments import Token
+from frontend_streamlit.translation.offline.senses import disambiguate, is_symbol
 
 _SILENT = frozenset({Kind.SPACE, Kind.FILLER, Kind.DECORATION, Kind.PREFIX, Kind.NOUN_SUFFIX})
 _UNKNOWN = frozenset({Kind.UNKNOWN, Kind.NOT_A_NAME})
@@ -47,14 +47,17 @@ class Relation:
 
 
 @dataclass
-class Scene:
-    """What a sentence describes, and the spans of the text that it does not express."""
+class SceneGraph:
+    """What a sentence describes, and the spans of the text that this does not express.
+
+    `scenes` and `styles` map the English of each to where the text says it.
+    """
 
     things: list[Thing] = field(default_factory=list)
     relations: list[Relation] = field(default_factory=list)
     background: str = ""
     background_span: Span = (0, 0)
-    settings: dict[str, Span] = field(default_factory=dict)
+    scenes: dict[str, Span] = field(default_factory=dict)
     styles: dict[str, Span] = field(default_factory=dict)
     unknown_spans: list[Span] = field(default_factory=list)
 
@@ -70,23 +73,23 @@ class Scene:
         return list(phrases.values())
 
 
-def read_scene(tokens: list[Token], lexicon: Lexicon) -> Scene:
-    """The scene that the tokens of one text describe."""
+def read_scene_graph(tokens: list[Token], lexicon: Lexicon) -> SceneGraph:
+    """The scene graph that the tokens of one text describe."""
     return _Reader(tokens, lexicon).read()
 
 
 class _Reader:
     def __init__(self, tokens: list[Token], lexicon: Lexicon) -> None:
-        self.words = [word for word in settle_readings(join_negated(tokens), lexicon) if word.kind not in _SILENT]
+        self.words = [word for word in disambiguate(join_negated(tokens), lexicon) if word.kind not in _SILENT]
         self.lexicon = lexicon
-        self.scene = Scene()
+        self.graph = SceneGraph()
         self.things: dict[int, Thing] = {}  # by the place of every mention
         for place in self.places_of(Kind.NOUN):
             self.read_noun(place)
         self.used: set[int] = set()  # places of colours that the background took
 
-    def read(self) -> Scene:
-        self.scene.things = [thing for place, thing in self.things.items() if thing.place == place]
+    def read(self) -> SceneGraph:
+        self.graph.things = [thing for place, thing in self.things.items() if thing.place == place]
         for place in self.places_of(Kind.BACKGROUND):
             self.read_background(place)
         for place in self.places_of(Kind.COLOUR):
@@ -99,22 +102,22 @@ class _Reader:
         self.add_alike()
         for word in self.words:
             if word.kind is Kind.SCENE:
-                self.read_setting(word)
+                self.read_scene(word)
             elif word.kind is Kind.STYLE:
-                self.scene.styles.setdefault(word.value, word.span)
+                self.graph.styles.setdefault(word.value, word.span)
             elif word.kind in _UNKNOWN:
-                self.scene.unknown_spans.append(word.span)
-        return self.scene
+                self.graph.unknown_spans.append(word.span)
+        return self.graph
 
-    def read_setting(self, word: Token) -> None:
+    def read_scene(self, word: Token) -> None:
         """Note a scene; one that would show what the sentence negates (雲のない青空) is only a background."""
         shown = self.lexicon.drawn_by_scene.get(word.value, ())
         if not any(meaning.value in shown for other in self.words for meaning in other.meanings if self.negates(other)):
-            self.scene.settings.setdefault(word.value, word.span)
-        elif self.scene.background:
-            self.scene.unknown_spans.append(word.span)
+            self.graph.scenes.setdefault(word.value, word.span)
+        elif self.graph.background:
+            self.graph.unknown_spans.append(word.span)
         else:
-            self.scene.background, self.scene.background_span = self.lexicon.empty_scene[word.value], word.span
+            self.graph.background, self.graph.background_span = self.lexicon.empty_scene[word.value], word.span
 
     @staticmethod
     def negates(word: Token) -> bool:
@@ -141,7 +144,7 @@ class _Reader:
 
     def report(self, place: int, last: int | None = None) -> None:
         end = self.words[place if last is None else last].end
-        self.scene.unknown_spans.append((self.words[place].start, end))
+        self.graph.unknown_spans.append((self.words[place].start, end))
 
     # Things: 🐱🐱 are two; in 猫の絵。猫は白い the second cat is the first
 
@@ -188,10 +191,10 @@ class _Reader:
         return is_apart and is_listed and self.kind(after) is Kind.COLOUR and self.ends_clause(after + 1)
 
     def take_background(self, place: int, colour: int) -> None:
-        if self.scene.background:
+        if self.graph.background:
             self.report(min(place, colour), max(place, colour))
         else:
-            self.scene.background, self.scene.background_span = self.words[colour].value, self.words[colour].span
+            self.graph.background, self.graph.background_span = self.words[colour].value, self.words[colour].span
         self.used.add(colour)
 
     def colours_a_noun(self, background: int, colour: int) -> bool:
@@ -215,10 +218,8 @@ class _Reader:
         elif self.things[target].colour:
             self.report(place)
         else:
-            self.things[target].colour, self.things[target].colour_span = (
-                self.words[place].value,
-                self.words[place].span,
-            )
+            word, thing = self.words[place], self.things[target]
+            thing.colour, thing.colour_span = word.value, word.span
 
     def coloured_ahead(self, place: int) -> int | None:
         """The noun after a colour; an unknown word with a particle behind it counts as one (赤い屋根の)."""
@@ -247,9 +248,8 @@ class _Reader:
         """帽子が赤い猫, 目の赤いうさぎ: not the last thing is red; but 犬が赤い車に乗る: the car is."""
         if ahead is None or self.kind(place - 2) not in (Kind.NOUN, Kind.UNKNOWN):
             return False
-        is_plain = self.kind(place - 3) is not Kind.COLOUR and self.words[place].surface.endswith(
-            "い"
-        )  # 青い目の白い猫
+        is_adjective = self.words[place].surface.endswith("い")
+        is_plain = is_adjective and self.kind(place - 3) is not Kind.COLOUR  # 青い目の白い猫
         is_part = is_plain and fold_kana(self.words[place - 2].surface) in self.lexicon.parts
         if not self.is_particle(place - 1, "が") and not (is_part and self.is_particle(place - 1, "の")):
             return False
@@ -282,12 +282,12 @@ class _Reader:
         numeral = NUMERAL.match(word.surface)
         if numeral and numeral["to"]:
             upper = numeral["upper"].lstrip(",、・ ")
-            self.scene.unknown_spans.append((word.start + numeral.end() - len(upper), word.start + numeral.end()))
+            self.graph.unknown_spans.append((word.start + numeral.end() - len(upper), word.start + numeral.end()))
 
     def add_alike(self) -> None:
         """犬と犬 are two dogs; カブトムシとクワガタ have one name in English but stay apart."""
-        related = [end for relation in self.scene.relations for end in (relation.subject, relation.reference)]
-        free = [thing for thing in self.scene.things if thing not in related and thing.number_span is None]
+        related = [end for relation in self.graph.relations for end in (relation.subject, relation.reference)]
+        free = [thing for thing in self.graph.things if thing not in related and thing.number_span is None]
         for first, second in reversed(list(pairwise(free))):
             between = self.words[first.place + 1 : second.place]
             is_joined = all(
@@ -297,7 +297,7 @@ class _Reader:
             is_alike = fold_kana(self.words[first.place].surface) == fold_kana(self.words[second.place].surface)
             if is_joined and is_alike and first.colour == second.colour:
                 first.number, first.number_span = first.number + second.number, second.span
-                self.scene.things.remove(second)
+                self.graph.things.remove(second)
 
     # Positions: 家の左に犬, 犬が家の左に, 犬の右側の猫; 左に犬、右に猫
 
@@ -333,12 +333,12 @@ class _Reader:
 
     def relate(self, subject: int, position: int, reference: int) -> None:
         """Note a relation; English can say one about each thing."""
-        told = {thing.place for relation in self.scene.relations for thing in (relation.subject, relation.reference)}
+        related = {thing.place for relation in self.graph.relations for thing in (relation.subject, relation.reference)}
         relation = Relation(self.things[subject], self.words[position].value, self.things[reference])
-        if relation.subject is relation.reference or {relation.subject.place, relation.reference.place} & told:
+        if relation.subject is relation.reference or {relation.subject.place, relation.reference.place} & related:
             self.report(position)
         else:
-            self.scene.relations.append(relation)
+            self.graph.relations.append(relation)
 
     def subject_of(self, position: int, reference: int) -> int | None:
         """What is on that side of the reference: the topic of the clause, else what follows, else what came before."""

@@ -40,7 +40,7 @@ _SPELLED_ONE_WAY = frozenset({Kind.PARTICLE, Kind.PREFIX, Kind.NOUN_SUFFIX, Kind
 
 @dataclass(frozen=True)
 class Meaning:
-    """One reading of a word; `value` is its English, or the number in digits."""
+    """What a word is and says; `value` is its English, or the number in digits."""
 
     kind: Kind
     value: str = ""
@@ -61,8 +61,8 @@ class ArticleRule:
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What a word is beside some words of the same clause, or if it touches some pieces of text."""
+class Sense:
+    """What a word means beside some words of the same clause, or where it touches some pieces of text."""
 
     beside: frozenset[str]  # folded
     touching: frozenset[str]  # folded
@@ -83,7 +83,7 @@ class Limits:
 
 @dataclass(frozen=True)
 class Lexicon:
-    """Every word the translator knows; `words` and `folded_words` hold a word's readings, the likeliest first."""
+    """Every word the translator knows; `words` and `folded_words` hold a word's meanings, the likeliest first."""
 
     words: dict[str, tuple[Meaning, ...]]
     folded_words: dict[str, tuple[Meaning, ...]]  # hiragana for katakana, where that is unambiguous
@@ -100,7 +100,7 @@ class Lexicon:
     finer_colours: frozenset[str]  # Japanese names of those that it draws as the nearest one that it has
     spelling_of: dict[str, str]  # Japanese names of what can be drawn, by their folded spelling
     look_alikes: frozenset[str]  # folded words that only look as if a known one had been misspelled
-    readings: dict[str, tuple[Reading, ...]]
+    senses: dict[str, tuple[Sense, ...]]  # of the words whose context decides, folded
     drawn_by_scene: dict[str, tuple[str, ...]]  # what a scene shows besides the things asked for
     empty_scene: dict[str, str]  # the background that stands for a scene in which that is not to be
     counters: tuple[str, ...]
@@ -144,7 +144,7 @@ class Lexicon:
             counters=_longest_first(own["counters"]),
             spelling_of=_spellings(words),
             look_alikes=_folded(own["look_alikes"]),
-            readings=_readings(own["reading"], words),
+            senses=_senses(own.get("sense") or own["reading"], words),  # its name in older exports
             drawn_by_scene={row["english"]: tuple(row.get("draws", [])) for row in grammar["scene"]},
             empty_scene={row["english"]: row["empty"] for row in grammar["scene"] if "empty" in row},
             modifiers=_folded(own["modifiers"]),
@@ -157,7 +157,7 @@ class Lexicon:
         )
 
     def look_up(self, surface: str) -> tuple[Meaning, ...]:
-        """Readings of a normalised piece of text; a spelling in the other kana counts if the exact one is no word."""
+        """Meanings of a normalised piece of text; a spelling in the other kana counts if the exact one is no word."""
         key = surface.lower()
         return self.words.get(key) or self.folded_words.get(fold_kana(key), ())
 
@@ -261,16 +261,16 @@ def _spellings(words: dict[str, tuple[Meaning, ...]]) -> dict[str, str]:
     }
 
 
-def _readings(rows: Iterable[dict[str, Any]], words: dict[str, tuple[Meaning, ...]]) -> dict[str, tuple[Reading, ...]]:
-    readings: dict[str, tuple[Reading, ...]] = {}
+def _senses(rows: Iterable[dict[str, Any]], words: dict[str, tuple[Meaning, ...]]) -> dict[str, tuple[Sense, ...]]:
+    senses: dict[str, tuple[Sense, ...]] = {}
     unknown = (Meaning(Kind.UNKNOWN),)
     for row in rows:
         meaning = words.get(row.get("means", ""), unknown)[0]  # a table of one's own may lack what it means
         beside, touching = (_folded(row.get(name, [])) for name in ("beside", "touching"))
         for word in row["words"]:
             key = fold_kana(normalise(word))
-            readings[key] = (*readings.get(key, ()), Reading(beside, touching, meaning))
-    return readings
+            senses[key] = (*senses.get(key, ()), Sense(beside, touching, meaning))
+    return senses
 
 
 def _folded(words: Iterable[str]) -> frozenset[str]:

@@ -4,7 +4,7 @@ import re
 import unicodedata
 
 from frontend_streamlit.translation.characters import fold_kana, script_of
-from frontend_streamlit.translation.japanese_lexicon import Lexicon
+from frontend_streamlit.translation.offline.lexicon import Lexicon
 
 _SHORTEST = 3
 _SHORTEST_FOR_A_NEIGHBOUR = 4  # a key beside, two characters the wrong way round
@@ -33,11 +33,14 @@ def suggest(word: str, lexicon: Lexicon) -> str | None:
     known = {lexicon.spelling_of[fold_kana(kana)] for kana in mended if fold_kana(kana) in lexicon.spelling_of}
     if len(known) == 1:
         return known.pop()
-    if len(word) < _SHORTEST or lexicon.look_up(word) or fold_kana(word) in lexicon.look_alikes:
+    typed = fold_kana(word)
+    if len(word) < _SHORTEST or lexicon.look_up(word) or typed in lexicon.look_alikes:
         return None
     likely: dict[int, dict[tuple[object, ...], str]] = {}
     for folded, spelling in lexicon.spelling_of.items():
-        slip = _slip(word, folded)
+        if abs(len(folded) - len(typed)) > 1:
+            continue  # most of them
+        slip = _slip(word, typed, folded)
         if slip is not None:
             likely.setdefault(slip, {}).setdefault(lexicon.look_up(spelling)[:1], spelling)
     best = likely[min(likely)] if likely else {}
@@ -59,9 +62,11 @@ def mend_romaji(word: str) -> str:
     return _ROMAJI_LEFT.sub(kana, word)
 
 
-def _slip(word: str, meant: str) -> int | None:
-    """How unlikely the one slip between a word and a folded one is, the likeliest 0; None if there is more than one."""
-    typed = fold_kana(word)
+def _slip(word: str, typed: str, meant: str) -> int | None:
+    """How unlikely the one slip between a word and a folded one is, the likeliest 0; None if there is more than one.
+
+    `typed` is the word folded, once for all that it is compared with.
+    """
     if len(typed) == len(meant):
         places = [place for place, pair in enumerate(zip(typed, meant, strict=True)) if pair[0] != pair[1]]
         if len(places) == 1:
