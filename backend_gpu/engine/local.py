@@ -8,21 +8,22 @@ from pathlib import Path
 import torch
 
 from backend_gpu.engine import Drawing, EngineInfo, OnStep, Pixels, Settings, StepReport
+from backend_gpu.engine.published import open_published, published_in_use
 from backend_gpu.errors import BackendError, InvalidRequest, OutOfMemory
 from backend_gpu.glide.acceleration import accelerate, best_dtype
-from backend_gpu.glide.checkpoint import open_published, published_in_use, read_metadata
+from backend_gpu.glide.metadata import read_metadata
 from backend_gpu.glide.pipeline import Picture, Pipeline, Progress, Sampling, to_uint8
 from backend_gpu.glide.tokenizer import BytePairTokenizer
-from backend_gpu.mini.model import (
+from backend_gpu.mini.metadata import (
     GUIDANCE_SCALE,
     STEPS,
     UPSAMPLE_STEPS,
     WEIGHTS,
     experimental_phrases,
     known_words,
-    open_mini,
     trained_concepts,
 )
+from backend_gpu.mini.model import open_mini
 from backend_gpu.mini.vocabulary import CONCEPTS, load_vocabulary
 from backend_gpu.mini.words import FUNCTION_WORDS, WORD_PATTERN, PromptWords, words_of
 from backend_gpu.plain_text import visible

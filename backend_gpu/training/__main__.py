@@ -26,20 +26,13 @@ if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_
 import torch
 
 from backend_gpu.errors import BackendError, InvalidRequest
-from backend_gpu.glide.checkpoint import read_metadata
 from backend_gpu.glide.config import SamplerName
+from backend_gpu.glide.metadata import read_metadata
 from backend_gpu.glide.pipeline import Sampling
 from backend_gpu.glide.tokenizer import WordTokenizer
 from backend_gpu.glide.unet import UNet
-from backend_gpu.mini.model import (
-    EXPERIMENTAL,
-    GUIDANCE_SCALE,
-    STEPS,
-    UPSAMPLE_STEPS,
-    WEIGHTS,
-    open_mini,
-    trained_concepts,
-)
+from backend_gpu.mini.metadata import EXPERIMENTAL, GUIDANCE_SCALE, STEPS, UPSAMPLE_STEPS, WEIGHTS, trained_concepts
+from backend_gpu.mini.model import open_mini
 from backend_gpu.mini.vocabulary import CONCEPTS, GRAMMAR, Vocabulary, load_vocabulary
 from backend_gpu.settings import expanded
 from backend_gpu.streams import open_streams, tell

@@ -11,7 +11,7 @@ from backend_gpu.glide.config import Pixels, TextConfig, UNetConfig
 from backend_gpu.glide.pipeline import Pipeline, Sampling
 from backend_gpu.glide.tokenizer import WordTokenizer
 from backend_gpu.glide.unet import UNet
-from backend_gpu.mini.model import WEIGHTS, trained_concepts
+from backend_gpu.mini.metadata import WEIGHTS, trained_concepts
 from backend_gpu.mini.vocabulary import load_vocabulary
 from backend_gpu.training import grid
 from backend_gpu.training.train import TEXT_CONTEXT

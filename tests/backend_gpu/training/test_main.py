@@ -16,7 +16,8 @@ import pytest
 import torch
 from PIL import Image, ImageFont
 
-from backend_gpu.mini.model import experimental_phrases, open_mini, trained_concepts
+from backend_gpu.mini.metadata import experimental_phrases, trained_concepts
+from backend_gpu.mini.model import open_mini
 from backend_gpu.mini.vocabulary import CONCEPTS, GRAMMAR, load_vocabulary
 from backend_gpu.training import __main__ as commands
 from backend_gpu.training import card, classifier, evaluate, grid, train
