@@ -136,7 +136,7 @@ def test_all_prompts_are_drawn_with_one_seed_and_labelled_in_a_language_that_the
         labels.extend(told)
         return lay_out(pictures, told, chosen)
 
-    monkeypatch.setattr(grid, "found_font", lambda _: (font, languages))
+    monkeypatch.setattr(grid, "label_font", lambda *_: (font, languages))
     monkeypatch.setattr(grid, "lay_out", seen)
     picture = grid.draw_grid(pipeline, Sampling(steps=1, upsample_steps=1), 1.0)
     assert picture.size == (1078, 1350)

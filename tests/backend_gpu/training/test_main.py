@@ -242,7 +242,7 @@ def test_the_evaluation_goes_into_a_file_and_the_card(made: Commands, tmp_path: 
 def test_the_grid_is_drawn_into_a_picture(made: Commands, tmp_path: Path) -> None:
     prompts = grid.read_prompts()[:1]
     made.patch.setattr(grid, "read_prompts", lambda: prompts)
-    made.patch.setattr(grid, "found_font", lambda _: (ImageFont.load_default(grid.FONT_SIZE), ["ja"]))
+    made.patch.setattr(grid, "label_font", lambda *_: (ImageFont.load_default(grid.FONT_SIZE), ["ja"]))
     made.run("grid", f"--weights={made.weights}", f"--out={tmp_path / 'out' / 'grid.png'}", "--steps=1")
     with Image.open(tmp_path / "out" / "grid.png") as picture:
         assert picture.size == (1078, 174)
