@@ -40,10 +40,12 @@ class Version:
     size: int | None  # bytes of the whole file; None if the server did not say
 
 
-def fetch(url: str, path: Path, retry_delays_s: Sequence[float] = RETRY_DELAYS_S) -> None:
+def fetch(url: str, path: Path, retry_delays_s: Sequence[float] = RETRY_DELAYS_S) -> str:
     """Download url to path, unless that exists; either way check it against the sha256 recorded beside it.
 
     What arrived before an interruption stays in `<path>.part`, and this call or a later one goes on from there.
+
+    Returns: the hexadecimal sha256.
 
     Raises:
         CheckpointError: it could not be fetched, stored or verified; the message says what to do.
@@ -51,24 +53,23 @@ def fetch(url: str, path: Path, retry_delays_s: Sequence[float] = RETRY_DELAYS_S
     with file_access(path):
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
-            part = beside(path, ".part")
+            part = _beside(path, ".part")
             _download(url, part, retry_delays_s)
             part.replace(path)
             _version_file(part).unlink(missing_ok=True)
-    verified_sha256(path)
+        return _verified_sha256(path)
 
 
-def verified_sha256(path: Path) -> str:
+def _verified_sha256(path: Path) -> str:
     """Hex sha256 of a file: recorded in `<path>.sha256` (the format of sha256sum) at first, compared with it later."""
-    record = beside(path, ".sha256")
-    with file_access(path):
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        if not record.exists():
-            new = beside(record, ".new")
-            new.write_text(f"{digest}  {path.name}\n", encoding="ascii")
-            new.replace(record)
-        recorded = record.read_text(encoding="ascii", errors="replace")
+    record = _beside(path, ".sha256")
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if not record.exists():
+        new = _beside(record, ".new")
+        new.write_text(f"{digest}  {path.name}\n", encoding="ascii")
+        new.replace(record)
+    recorded = record.read_text(encoding="ascii", errors="replace")
     if recorded.split()[:1] != [digest]:
         raise CheckpointError(
             f"{path} has changed since it was fetched (its sha256 is not the one in {record.name}): "
@@ -102,7 +103,7 @@ def exclusively(path: Path) -> Iterator[None]:
         yield
 
 
-def beside(path: Path, suffix: str) -> Path:
+def _beside(path: Path, suffix: str) -> Path:
     """The file of the same name with one more suffix."""
     return path.with_name(path.name + suffix)
 
@@ -229,7 +230,7 @@ def _read_version(part: Path) -> Version | None:
 
 
 def _version_file(part: Path) -> Path:
-    return beside(part, ".json")
+    return _beside(part, ".json")
 
 
 def _size(path: Path) -> int:

@@ -54,9 +54,21 @@ def requirements(path: Path) -> list[str]:
 
 
 def test_glide_knows_nothing_of_the_service_but_its_errors() -> None:
-    allowed = ("backend_gpu.glide", "backend_gpu.errors", "backend_gpu.download")
-    service = ("backend_gpu", "fastapi", "pydantic", "pydantic_settings", "ray", "sqlite3")
-    assert not wrong_imports("backend_gpu/glide", *service, allowed=allowed)
+    assert not wrong_imports("backend_gpu/glide", "backend_gpu", allowed=("backend_gpu.glide", "backend_gpu.errors"))
+
+
+def test_glide_needs_four_libraries_and_no_network() -> None:
+    network = {"asyncio", "ftplib", "http", "socket", "socketserver", "ssl", "urllib"}
+    allowed = {"backend_gpu", "numpy", "safetensors", "tiktoken", "torch"} | (sys.stdlib_module_names - network)
+    files = sources("backend_gpu/glide")
+    assert files
+    assert not {name for path in files for name in imports(path) if name.split(".")[0] not in allowed}
+
+
+def test_the_service_needs_nothing_of_the_training() -> None:
+    service = [path for path in sources("backend_gpu") if "training" not in path.parts]
+    assert service
+    assert not [path for path in service for name in imports(path) if is_within(name, "backend_gpu.training")]
 
 
 def test_http_knows_the_engine_by_its_protocol_alone() -> None:
@@ -84,7 +96,16 @@ def test_frontend_imports_neither_the_backend_nor_torch() -> None:
     assert not wrong_imports("frontend_streamlit", "backend_gpu", "torch")
 
 
-@pytest.mark.parametrize("module", ["backend_gpu", "backend_gpu.__main__"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        "backend_gpu",
+        "backend_gpu.__main__",
+        "backend_gpu.download",
+        "backend_gpu.mini.metadata",
+        "backend_gpu.mini.words",
+    ],
+)
 def test_importing_the_backend_leaves_torch_alone(module: str) -> None:
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)

@@ -77,8 +77,8 @@ def open_engine(settings: Settings) -> "PipelineEngine":
         BackendError: the device is not there.
     """
     from backend_gpu.engine.pipeline import PipelineEngine, choose_device, on_device
+    from backend_gpu.engine.published import open_published
     from backend_gpu.glide.acceleration import best_dtype
-    from backend_gpu.glide.checkpoint import open_published
     from backend_gpu.glide.pipeline import Pipeline
     from backend_gpu.glide.tokenizer import BytePairTokenizer
 
@@ -93,7 +93,8 @@ def open_engine(settings: Settings) -> "PipelineEngine":
 def published_hash(folder: Path, dtype: "torch.dtype") -> str:
     """Identifies the two published checkpoints in use: the same in every precision that they were converted to."""
     from backend_gpu.engine.pipeline import hash_of
-    from backend_gpu.glide.checkpoint import published_in_use, read_metadata
+    from backend_gpu.engine.published import published_in_use
+    from backend_gpu.glide.metadata import read_metadata
 
     files = (published_in_use(kind, folder, dtype) for kind in ("base", "upsample"))
     return hash_of(read_metadata(path)["source_sha256"].encode() for path in files)

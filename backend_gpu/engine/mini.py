@@ -6,8 +6,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backend_gpu.engine import EngineInfo, Guidance, Stage, Text, Vocabulary
-from backend_gpu.mini.metadata import WEIGHTS, experimental_phrases, known_words, trained_concepts
-from backend_gpu.mini.vocabulary import CONCEPTS, load_vocabulary, things
+from backend_gpu.mini.metadata import (
+    GUIDANCE_SCALE,
+    STEPS,
+    UPSAMPLE_STEPS,
+    WEIGHTS,
+    experimental_phrases,
+    known_words,
+    trained_concepts,
+)
+from backend_gpu.mini.vocabulary import CONCEPTS, drawable_things, load_vocabulary
 from backend_gpu.mini.words import FUNCTION_WORDS, WORD_PATTERN, PromptWords
 from backend_gpu.settings import Settings
 
@@ -31,16 +39,16 @@ def describe(settings: Settings) -> EngineInfo:
     return EngineInfo(
         model="kotoe-mini",
         stages=(
-            Stage(name="base", label=Text("下描き", "sketch"), side=64, steps=20, is_guided=True),
-            Stage(name="upsample", label=Text("仕上げ", "finish"), side=256, steps=4),
+            Stage(name="base", label=Text("下描き", "sketch"), side=64, steps=STEPS, is_guided=True),
+            Stage(name="upsample", label=Text("仕上げ", "finish"), side=256, steps=UPSAMPLE_STEPS),
         ),
         samplers=("dpmpp_2m", "ddim", "ddpm"),
         qualities={  # docs/samplers.md
             "fast": {"base": 10, "upsample": 3},
-            "standard": {"base": 20, "upsample": 4},
+            "standard": {"base": STEPS, "upsample": UPSAMPLE_STEPS},
             "high": {"base": 50, "upsample": 8},
         },
-        guidance=Guidance(default=2.5),
+        guidance=Guidance(default=GUIDANCE_SCALE),
         has_negative_prompt=True,
         license="MIT",
         examples=(
@@ -57,7 +65,7 @@ def describe(settings: Settings) -> EngineInfo:
             function_words=FUNCTION_WORDS,
             experimental=tuple(experimental_phrases(weights)),
             untrained=tuple(name for name in names if name not in trained),
-            things={kind: tuple(Text(*names) for names in rows) for kind, rows in things(concepts).items()},
+            things={kind: tuple(Text(*names) for names in rows) for kind, rows in drawable_things(concepts).items()},
         ),
         versions={"torch": version("torch")},
         sprites=sprites if sprites.exists() else None,

@@ -1,4 +1,4 @@
-"""Weights on disk: the published checkpoints, their conversion to our names, and files that load at once."""
+"""Weights on disk: published checkpoints under our names, and files that load at once."""
 
 import pickle
 import re
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
@@ -23,7 +23,7 @@ PublishedKind = Literal["base", "upsample", "base-inpaint", "upsample-inpaint"]
 
 @dataclass(frozen=True)
 class Published:
-    """A checkpoint on OpenAI's server."""
+    """A checkpoint on OpenAI's server; whoever opens it fetches it."""
 
     url: str
     config: UNetConfig
@@ -64,55 +64,21 @@ RENAMES: tuple[tuple[str, str], ...] = (  # published name to ours, applied in t
 )
 
 
-def open_published(kind: PublishedKind, folder: Path, dtype: torch.dtype) -> UNet:
-    """Load a published checkpoint from `<folder>/<kind>.<dtype>.safetensors`, made at the first call.
-
-    The first call fetches the .pt unless the folder has it; afterwards that may be deleted. A folder without either
-    may have float16 alone, as an image built for any device has: it is converted in memory then.
+def read_published(path: Path, config: UNetConfig) -> dict[str, Tensor]:
+    """The weights of a published .pt in our names, memory-mapped if it is of today's format.
 
     Raises:
-        CheckpointError: it could not be fetched, stored or read; the message says what to do.
+        CheckpointError: the file is no checkpoint of this config.
     """
-    published = PUBLISHED[kind]
-    converted = converted_file(kind, folder, dtype)
-    source = folder / published.url.rpartition("/")[2]
-    if not source.exists() and (in_use := published_in_use(kind, folder, dtype)) != converted:
-        return load_unet(in_use, published.config, dtype)
-    if not converted.exists():
-        from backend_gpu.download import exclusively, fetch, file_access  # later starts need no HTTP client
-
-        with file_access(converted):
-            folder.mkdir(parents=True, exist_ok=True)
-            with exclusively(folder / f"{kind}.lock"):
-                if not converted.exists():
-                    fetch(published.url, source)
-                    convert(source, converted, published.config, dtype)
-    return load_unet(converted, published.config)
-
-
-def converted_file(kind: PublishedKind, folder: Path, dtype: torch.dtype) -> Path:
-    """Where a published checkpoint lies in a precision."""
-    return folder / f"{kind}.{str(dtype).removeprefix('torch.')}.safetensors"
-
-
-def published_in_use(kind: PublishedKind, folder: Path, dtype: torch.dtype) -> Path:
-    """The file that serves a precision: the one in it, or the one in half precision where that alone is there."""
-    converted, half = converted_file(kind, folder, dtype), converted_file(kind, folder, torch.float16)
-    return half if half.exists() and not converted.exists() else converted
-
-
-def convert(source: Path, converted: Path, config: UNetConfig, dtype: torch.dtype) -> None:
-    """Write a published .pt in our names and one dtype as safetensors whose metadata tell where it came from.
-
-    Raises:
-        CheckpointError: the source is no checkpoint of this config or has changed, or there is no room for the result.
-    """
-    from backend_gpu.download import verified_sha256
-
-    metadata = {"source": source.name, "source_sha256": verified_sha256(source)}
-    weights = to_our_names(_read_published(source))
-    _check_fit(weights, empty_unet(config), source, "get the right file, or delete it to fetch it again")
-    write_weights(converted, weights, metadata, dtype)
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, ValueError, OSError) as error:
+        raise CheckpointError(f"{path} can't be read as a checkpoint: delete it to fetch it again") from error
+    if not isinstance(content, dict) or not all(isinstance(tensor, Tensor) for tensor in content.values()):
+        raise CheckpointError(f"{path} holds no state dict of a model: get the right file")
+    weights = to_our_names(content)
+    _check_fit(weights, empty_unet(config), path, "get the right file, or delete it to fetch it again")
+    return weights
 
 
 def to_our_names(published: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -163,19 +129,6 @@ def write_weights(
         raise CheckpointError(f"can't write {path} ({error}): free some space or choose another folder") from error
 
 
-def read_metadata(path: Path) -> dict[str, str]:
-    """What `write_weights` noted in a file.
-
-    Raises:
-        CheckpointError: the file is missing or broken.
-    """
-    try:
-        with safe_open(path, framework="pt") as file:
-            return file.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"can't read the weights in {path} ({error})") from error
-
-
 def empty_unet(config: UNetConfig) -> UNet:
     """A UNet whose parameters are unset memory: never touched, so it costs next to no time and no space."""
     with _SkipInitialisers():
@@ -193,17 +146,6 @@ class _SkipInitialisers(TorchFunctionMode):
         if func in self.FILLS or getattr(func, "__module__", None) == "torch.nn.init":
             return args[0] if args else kwargs["tensor"]
         return func(*args, **(kwargs or {}))
-
-
-def _read_published(path: Path) -> dict[str, Tensor]:
-    """The state dict in a .pt, memory-mapped if it is of today's format."""
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except (RuntimeError, pickle.UnpicklingError, EOFError, KeyError, ValueError, OSError) as error:
-        raise CheckpointError(f"{path} can't be read as a checkpoint: delete it to fetch it again") from error
-    if not isinstance(content, dict) or not all(isinstance(tensor, Tensor) for tensor in content.values()):
-        raise CheckpointError(f"{path} holds no state dict of a model: get the right file")
-    return content
 
 
 def _check_fit(weights: Mapping[str, Tensor], unet: UNet, path: Path, advice: str) -> None:

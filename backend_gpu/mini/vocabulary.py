@@ -29,6 +29,7 @@ class Concept:
     plural: str
     colour: str  # the colour of the untouched glyph, "" if it has no single one
     is_tintable: bool  # may be drawn in another colour
+    font: str = ""  # the file of the colour font that has the emoji; Noto's if empty
 
 
 @dataclass(frozen=True)
@@ -64,22 +65,7 @@ def load_vocabulary(concepts: Path = CONCEPTS, grammar: Path = GRAMMAR) -> Vocab
     """
     forms = tomllib.loads(grammar.read_text(encoding="utf-8"))
     colours = {entry["english"]: tuple(entry["rgb"]) for entry in forms["colour"]}
-    try:
-        with concepts.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
-            rows = [(reader.line_num, row) for row in reader if not _is_blank(row)]
-    except OSError as error:
-        raise ConceptTableError(f"can't read the concepts in {concepts}: {error}") from error
-    except UnicodeDecodeError as error:
-        raise ConceptTableError(
-            f"{concepts} is not in UTF-8: save it so, with tabs between (Excel's Unicode text is UTF-16, its other "
-            "text formats have an encoding of the country)"
-        ) from error
-    except csv.Error as error:  # such as a field of more than 131072 characters
-        raise ConceptTableError(f"{concepts}, line {reader.reader.line_num}: {error}") from error
-    if not rows or not rows[0][1].keys() >= COLUMNS:
-        raise ConceptTableError(f"{concepts} needs a first line with {', '.join(sorted(COLUMNS))}, and tabs between")
-    table = tuple(_concept(row, colours, f"{concepts}, line {line}", concepts.parent) for line, row in rows)
+    table = tuple(_concept(row, colours, place, concepts.parent) for place, row in _rows(concepts))
     names = [concept.english for concept in table]
     if len(set(names)) < len(names):
         raise ConceptTableError(f"{concepts} has a concept twice: {max(names, key=names.count)}")
@@ -91,6 +77,21 @@ def load_vocabulary(concepts: Path = CONCEPTS, grammar: Path = GRAMMAR) -> Vocab
         scenes=tuple(entry["english"] for entry in forms["scene"]),
         styles=tuple(entry["english"] for entry in forms["style"]),
     )
+
+
+def drawable_things(concepts: Path = CONCEPTS, grammar: Path = GRAMMAR) -> dict[str, list[tuple[str, str]]]:
+    """What can be drawn by kind (concept, colour, scene, style), in the order of the tables.
+
+    Returns: pairs of a thing's first Japanese name, or its English one if it has none, and its English name.
+
+    Raises:
+        ConceptTableError: the table is missing or broken.
+    """
+    things = {"concept": [(_first_japanese_name(row) or row["english"], row["english"]) for _, row in _rows(concepts)]}
+    forms = tomllib.loads(grammar.read_text(encoding="utf-8"))
+    for kind in ("colour", "scene", "style"):
+        things[kind] = [(entry["japanese"][0], entry["english"]) for entry in forms[kind]]
+    return things
 
 
 def with_article(phrase: str) -> str:
@@ -106,15 +107,46 @@ def _article_rule() -> tuple[tuple[str, ...], ...]:
     return tuple(rule["an_before"]), tuple(rule["a_exceptions"]), tuple(rule["an_exceptions"])
 
 
+def _rows(concepts: Path) -> list[tuple[str, dict[str, str]]]:
+    """The rows of a table, blank ones left out, each with its place for messages.
+
+    Raises:
+        ConceptTableError: the file is missing, or is no such table.
+    """
+    try:
+        with concepts.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
+            rows = [(f"{concepts}, line {reader.line_num}", row) for row in reader if not _is_blank(row)]
+    except OSError as error:
+        raise ConceptTableError(f"can't read the concepts in {concepts}: {error}") from error
+    except UnicodeDecodeError as error:
+        raise ConceptTableError(
+            f"{concepts} is not in UTF-8: save it so, with tabs between (Excel's Unicode text is UTF-16, its other "
+            "text formats have an encoding of the country)"
+        ) from error
+    except csv.Error as error:  # such as a field of more than 131072 characters
+        raise ConceptTableError(f"{concepts}, line {reader.reader.line_num}: {error}") from error
+    if not rows or not rows[0][1].keys() >= COLUMNS:
+        raise ConceptTableError(f"{concepts} needs a first line with {', '.join(sorted(COLUMNS))}, and tabs between")
+    for place, row in rows:
+        if None in row.values():
+            raise ConceptTableError(f"{place}: a column is missing")
+    return rows
+
+
 def _is_blank(row: Mapping[str, object]) -> bool:
     """Whether a row has nothing but tabs and spaces."""
     return not any(isinstance(value, str) and value.strip() for value in row.values())
 
 
+def _first_japanese_name(row: Mapping[str, str]) -> str:
+    """The first of a row's Japanese names, which commas of any kind part; empty if it has none."""
+    names = map(str.strip, re.split("[、,，]", row["japanese"]))
+    return next(filter(None, names), "")
+
+
 def _concept(row: dict[str, str], colours: Mapping[str, object], place: str, folder: Path) -> Concept:
     """One row of the table, checked."""
-    if None in row.values():
-        raise ConceptTableError(f"{place}: a column is missing")
     for name in ("english", "plural"):
         if not PHRASE.fullmatch(row[name]):
             raise ConceptTableError(f"{place}: {name} is {row[name]!r}, must be lower-case English words")

@@ -26,20 +26,13 @@ if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_
 import torch
 
 from backend_gpu.errors import BackendError, InvalidRequest
-from backend_gpu.glide.checkpoint import read_metadata
 from backend_gpu.glide.config import SamplerName
+from backend_gpu.glide.metadata import read_metadata
 from backend_gpu.glide.pipeline import Sampling
 from backend_gpu.glide.tokenizer import WordTokenizer
 from backend_gpu.glide.unet import UNet
-from backend_gpu.mini.model import (
-    EXPERIMENTAL,
-    GUIDANCE_SCALE,
-    STEPS,
-    UPSAMPLE_STEPS,
-    WEIGHTS,
-    open_mini,
-    trained_concepts,
-)
+from backend_gpu.mini.metadata import EXPERIMENTAL, GUIDANCE_SCALE, STEPS, UPSAMPLE_STEPS, WEIGHTS, trained_concepts
+from backend_gpu.mini.model import open_mini
 from backend_gpu.mini.vocabulary import CONCEPTS, GRAMMAR, Vocabulary, load_vocabulary
 from backend_gpu.settings import expanded
 from backend_gpu.streams import open_streams, tell
@@ -48,7 +41,7 @@ from backend_gpu.training.card import CARD, experimental, with_section, write_ca
 from backend_gpu.training.classifier import CLEAN_CROPS, CropClassifier, Recipe, clean_accuracy, open_classifier
 from backend_gpu.training.evaluate import SEED, Judge, evaluate, model_painter
 from backend_gpu.training.grid import draw_grid
-from backend_gpu.training.scenes import font_choice, glyph_image
+from backend_gpu.training.scenes import glyph_image
 from backend_gpu.training.study import FORMS, Setting, draw_sheet, study, table
 
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -122,10 +115,11 @@ def add_table_options(command: argparse.ArgumentParser) -> None:
 def learned_vocabulary(options: argparse.Namespace) -> Vocabulary:
     """The grammar with those rows of the table that are learned; all of them can be drawn."""
     whole = load_vocabulary(options.concepts)
-    font_choice.path = str(options.font or "")
-    for concept in whole.concepts[: options.rows]:
-        glyph_image(concept.glyph)
-    return replace(whole, concepts=whole.concepts[: options.rows])
+    font = str(options.font or "")
+    concepts = tuple(replace(concept, font=font) for concept in whole.concepts[: options.rows])
+    for concept in concepts:
+        glyph_image(concept)
+    return replace(whole, concepts=concepts)
 
 
 def add_sampling_options(command: argparse.ArgumentParser) -> None:

@@ -1,7 +1,5 @@
 """The grid of pictures for the README: 64 Japanese prompts, all with one seed, none chosen."""
 
-import os
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +9,7 @@ from tqdm import tqdm
 
 from backend_gpu.glide.config import Pixels
 from backend_gpu.glide.pipeline import Picture, Pipeline, Sampling
+from backend_gpu.training.fonts import label_font
 
 PROMPTS = Path(__file__).parent / "grid_prompts.txt"
 SEED = 0
@@ -47,7 +46,7 @@ def draw_grid(pipeline: Pipeline, sampling: Sampling, guidance_scale: float) -> 
     font = japanese_font()
     if font is None:
         print("No font for Japanese is installed (fonts-noto-cjk has one): the labels are in English.")
-        return lay_out(pictures, [prompt.english for prompt in prompts], found_font("sans")[0])
+        return lay_out(pictures, [prompt.english for prompt in prompts], label_font("sans", FONT_SIZE)[0])
     return lay_out(pictures, [prompt.japanese for prompt in prompts], font)
 
 
@@ -78,16 +77,5 @@ def broken(label: str, font: ImageFont.FreeTypeFont) -> list[str]:
 
 def japanese_font() -> ImageFont.FreeTypeFont | None:
     """A font that has Japanese, if there is one."""
-    font, languages = found_font("sans:lang=ja")
+    font, languages = label_font("sans:lang=ja", FONT_SIZE)
     return font if "ja" in languages else None
-
-
-def found_font(pattern: str) -> tuple[ImageFont.FreeTypeFont, list[str]]:
-    """The font that fontconfig thinks nearest to a pattern, and the languages that it covers."""
-    command = ["fc-match", "--format=%{file}\n%{index}\n%{lang}", pattern]
-    try:
-        found = os.fsdecode(subprocess.run(command, capture_output=True, check=True).stdout)
-    except FileNotFoundError as error:
-        raise RuntimeError("fc-match is missing: install fontconfig") from error
-    path, index, languages = found.split("\n")
-    return ImageFont.truetype(path, FONT_SIZE, index=int(index)), languages.split("|")

@@ -90,7 +90,7 @@ def object_mask(scene: Scene, side: int) -> NDArray[np.bool_]:
     """Where a single object is opaque, (side, side)."""
     glyph_side = round(side * SINGLE_SIZE)
     canvas = Image.new("L", (side, side))
-    alpha = resized_glyph(scene.objects[0].glyph, None, glyph_side).getchannel("A")
+    alpha = resized_glyph(scene.objects[0], None, glyph_side).getchannel("A")
     canvas.paste(alpha, ((side - glyph_side) // 2, (side - glyph_side) // 2))
     return np.asarray(canvas) > 160
 

@@ -1,10 +1,7 @@
 """Captioned pictures: emoji glyphs on drawn backgrounds, at any size."""
 
-import contextlib
 import functools
-import os
 import random
-import subprocess
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,14 +10,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFilter, ImageFont
+from PIL import Image, ImageDraw, ImageFilter
 
 from backend_gpu.errors import ConceptTableError
 from backend_gpu.glide.config import Pixels
 from backend_gpu.mini.vocabulary import Concept, Vocabulary, with_article
+from backend_gpu.training.fonts import emoji_font
 
-FONT_NAME = "Noto Color Emoji"
-FONT_SIZES = (109, 160, 136, 128, 96, 72)  # of the bitmaps of Noto, Apple and others; 109 is also taken for outlines
 COUNT_POSITIONS = {
     2: ((0.27, 0.5), (0.73, 0.5)),
     3: ((0.5, 0.27), (0.27, 0.72), (0.73, 0.72)),
@@ -135,7 +131,7 @@ def random_scene(vocabulary: Vocabulary, mix: Mix, rng: random.Random) -> Scene:
 def stands_out(concept: Concept, tint: str, background: str, vocabulary: Vocabulary) -> bool:
     """Whether the object's mean colour differs visibly from the background's."""
     ground = np.array(vocabulary.colours[background], np.float32)
-    own = np.array(vocabulary.colours[tint], np.float32) if tint else mean_colour(concept.glyph)
+    own = np.array(vocabulary.colours[tint], np.float32) if tint else mean_colour(concept)
     return float(np.abs(ground - own).sum()) > 130
 
 
@@ -149,7 +145,7 @@ def render(scene: Scene, vocabulary: Vocabulary, side: int, rng: random.Random) 
         glyph_side = round(side * size * rng.uniform(0.95, 1.05))
         left = round(side * (x + rng.uniform(-0.02, 0.02)) - glyph_side / 2)
         top = round(side * (y + rng.uniform(-0.02, 0.02)) - glyph_side / 2)
-        glyph = resized_glyph(concept.glyph, tint, glyph_side)
+        glyph = resized_glyph(concept, tint, glyph_side)
         image.paste(glyph, (left, top), glyph)
     return np.asarray(apply_style(image, scene.style))
 
@@ -169,42 +165,10 @@ def apply_style(image: Image.Image, style: str) -> Image.Image:
     return image
 
 
-@dataclass
-class FontChoice:
-    """What draws the emoji of this process; to be set before the first of them is drawn."""
-
-    path: str = ""  # Noto's font if empty
-
-
-font_choice = FontChoice()
-
-
 @functools.cache
-def emoji_font() -> ImageFont.FreeTypeFont:
-    """The font that was chosen, else Noto's, found through fontconfig."""
-    if font_choice.path:
-        return opened_font(font_choice.path)
-    try:
-        command = ["fc-match", "--format=%{file}", FONT_NAME]
-        path = os.fsdecode(subprocess.run(command, capture_output=True, check=True).stdout)
-    except FileNotFoundError as error:
-        raise ConceptTableError("fc-match is missing: install fontconfig and fonts-noto-color-emoji") from error
-    if "NotoColorEmoji" not in path:
-        raise ConceptTableError(f"the font {FONT_NAME} is missing: install fonts-noto-color-emoji, or name another")
-    return opened_font(path)
-
-
-def opened_font(path: str) -> ImageFont.FreeTypeFont:
-    """A colour font at a size that it has: fonts of bitmaps refuse all others."""
-    for size in FONT_SIZES:
-        with contextlib.suppress(OSError):
-            return ImageFont.truetype(path, size)
-    raise ConceptTableError(f"{path} is no font, or its bitmaps have none of the sizes {FONT_SIZES}")
-
-
-@functools.cache
-def glyph_image(glyph: str) -> Image.Image:
-    """The glyph's bitmap or the picture of that path, cropped and centred in a square, RGBA."""
+def glyph_image(concept: Concept) -> Image.Image:
+    """The bitmap of the concept's emoji, or its picture, cropped and centred in a square, RGBA."""
+    glyph = concept.glyph
     if Path(glyph).suffix:
         try:
             with Image.open(glyph) as picture:
@@ -213,7 +177,7 @@ def glyph_image(glyph: str) -> Image.Image:
             raise ConceptTableError(f"can't read the picture {glyph}: {error}") from error
     else:
         canvas = Image.new("RGBA", (256, 256), (0, 0, 0, 0))
-        ImageDraw.Draw(canvas).text((20, 20), glyph, font=emoji_font(), embedded_color=True)
+        ImageDraw.Draw(canvas).text((20, 20), glyph, font=emoji_font(concept.font), embedded_color=True)
     box = canvas.getbbox()
     if box is None:
         raise ConceptTableError(f"there is nothing to see of {glyph!r}: is it in the emoji font?")
@@ -225,9 +189,9 @@ def glyph_image(glyph: str) -> Image.Image:
 
 
 @functools.cache
-def mean_colour(glyph: str) -> Float:
+def mean_colour(concept: Concept) -> Float:
     """Mean RGB of the glyph's opaque pixels."""
-    pixels = np.asarray(glyph_image(glyph), np.float32)
+    pixels = np.asarray(glyph_image(concept), np.float32)
     return np.asarray(pixels[pixels[..., 3] > 128][:, :3].mean(0), np.float32)
 
 
@@ -245,9 +209,9 @@ def tinted(image: Image.Image, colour: tuple[int, int, int]) -> Image.Image:
 
 
 @functools.lru_cache(maxsize=20_000)
-def resized_glyph(glyph: str, tint: tuple[int, int, int] | None, side: int) -> Image.Image:
+def resized_glyph(concept: Concept, tint: tuple[int, int, int] | None, side: int) -> Image.Image:
     """A glyph at its size in the picture, RGBA."""
-    image = glyph_image(glyph)
+    image = glyph_image(concept)
     if tint is not None:
         image = tinted(image, tint)
     return image.convert("RGBa").resize((side, side), Image.Resampling.LANCZOS).convert("RGBA")

@@ -13,7 +13,7 @@ from backend_gpu.glide.config import Pixels, SamplerName
 from backend_gpu.glide.pipeline import Picture, Pipeline, Sampling
 from backend_gpu.training.classifier import PICTURE_SIDE
 from backend_gpu.training.evaluate import BATCH_SIZE, Form, Judge, Trial, choose_trials
-from backend_gpu.training.grid import found_font
+from backend_gpu.training.fonts import label_font
 from backend_gpu.training.scenes import Float, render
 
 FORMS: tuple[Form, ...] = ("one", "background", "scene", "tint", "count", "pair")
@@ -30,7 +30,7 @@ SHEET_PROMPTS = (
     "three cats",
     "a house to the left of a tree",
 )
-SHEET_SIDE, LABEL_WIDTH, FONT_SIZE = 96, 150, 14
+SHEET_SIDE, LABEL_WIDTH, FONT_SIZE = 96, 150, 13
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +147,7 @@ def table(results: Sequence[Result]) -> list[str]:
 
 def draw_sheet(pipeline: Pipeline, default: Setting, upsample_steps: int) -> Image.Image:
     """A row for each setting, a column for each prompt, the same noise down a column."""
-    font = found_font("sans")[0]
+    font = label_font("sans", FONT_SIZE)[0]
     tried = settings(default)
     sheet = Image.new("RGB", (LABEL_WIDTH + SHEET_SIDE * len(SHEET_PROMPTS), SHEET_SIDE * len(tried)), "white")
     draw = ImageDraw.Draw(sheet)

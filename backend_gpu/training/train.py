@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from backend_gpu.errors import CheckpointError
-from backend_gpu.glide.checkpoint import load_unet, read_metadata, write_weights
+from backend_gpu.glide.checkpoint import load_unet, write_weights
 from backend_gpu.glide.config import TextConfig, UNetConfig
 from backend_gpu.glide.guidance import with_guidance
+from backend_gpu.glide.metadata import read_metadata
 from backend_gpu.glide.pipeline import denoiser, read_prompts, to_signed
 from backend_gpu.glide.samplers import SamplingRun, last_sample, sample_ddim
 from backend_gpu.glide.schedule import alpha_bars, steps_at

@@ -14,7 +14,7 @@ from types import SimpleNamespace
 import pytest
 
 from backend_gpu import download
-from backend_gpu.download import fetch, verified_sha256
+from backend_gpu.download import fetch
 from backend_gpu.errors import CheckpointError
 
 CONTENT = bytes(range(256)) * 4096  # 1 MiB: several chunks
@@ -112,9 +112,10 @@ def files(path: Path) -> list[str]:
 def test_a_file_arrives_whole_with_its_sha256_beside_it(
     remote: Remote, path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    fetch(remote.url, path)
+    digest = fetch(remote.url, path)
     assert path.read_bytes() == CONTENT
-    assert path.with_name("base.pt.sha256").read_text() == f"{hashlib.sha256(CONTENT).hexdigest()}  base.pt\n"
+    assert digest == hashlib.sha256(CONTENT).hexdigest()
+    assert path.with_name("base.pt.sha256").read_text() == f"{digest}  base.pt\n"
     assert files(path) == ["base.pt", "base.pt.sha256"]
     shown = capsys.readouterr()
     assert "base.pt" in shown.err
@@ -312,10 +313,11 @@ def test_another_file_under_the_recorded_sha256_is_refused(remote: Remote, path:
         fetch(remote.url, path)
 
 
-def test_the_sha256_of_a_file_put_there_by_hand_is_recorded_at_first_use(path: Path) -> None:
+def test_the_sha256_of_a_file_put_there_by_hand_is_recorded_at_first_use(remote: Remote, path: Path) -> None:
     path.parent.mkdir()
     path.write_bytes(CONTENT)
-    assert verified_sha256(path) == hashlib.sha256(CONTENT).hexdigest()
+    assert fetch(remote.url, path) == hashlib.sha256(CONTENT).hexdigest()
     path.write_bytes(CHANGED)
     with pytest.raises(CheckpointError, match="delete both"):
-        verified_sha256(path)
+        fetch(remote.url, path)
+    assert remote.ranges == []

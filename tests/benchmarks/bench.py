@@ -37,7 +37,8 @@ from backend_gpu.glide.config import BASE, UPSAMPLER, UNetConfig
 from backend_gpu.glide.pipeline import Picture, Pipeline, Progress, Sampling
 from backend_gpu.glide.tokenizer import BytePairTokenizer, Tokenizer
 from backend_gpu.glide.unet import Attention, UNet
-from backend_gpu.mini.model import WEIGHTS, open_mini
+from backend_gpu.mini.metadata import WEIGHTS
+from backend_gpu.mini.model import open_mini
 from backend_gpu.settings import ModelName
 
 PROMPT = "a red apple on a blue background"

@@ -13,7 +13,8 @@ from backend_gpu.glide.checkpoint import write_weights
 from backend_gpu.glide.config import TextConfig, UNetConfig
 from backend_gpu.glide.pipeline import Picture, Sampling
 from backend_gpu.glide.unet import UNet
-from backend_gpu.mini.model import open_mini, trained_concepts
+from backend_gpu.mini.metadata import trained_concepts
+from backend_gpu.mini.model import open_mini
 from backend_gpu.training.train import BASE_PLAN, Training, export
 
 WORDS = ["a", "red", "apple", "dog"]

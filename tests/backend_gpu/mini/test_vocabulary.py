@@ -7,10 +7,9 @@ import pytest
 
 from backend_gpu.errors import ConceptTableError
 from backend_gpu.glide.tokenizer import WordTokenizer
-from backend_gpu.mini.vocabulary import GRAMMAR, Concept, load_vocabulary
+from backend_gpu.mini.vocabulary import GRAMMAR, Concept, drawable_things, load_vocabulary
 from backend_gpu.training.scenes import PAIR_POSITIONS, PLACES, Mix, Scene, glyph_image, mean_colour, random_scene
 from backend_gpu.training.train import TEXT_CONTEXT
-from frontend_streamlit.drawable import drawable
 from frontend_streamlit.translation.offline import OfflineTranslator
 
 VOCABULARY = load_vocabulary()
@@ -58,12 +57,12 @@ def test_the_own_colour_of_a_concept_is_one_that_the_grammar_knows() -> None:
 def test_the_named_colour_is_the_strongest_channel_of_the_glyph(english: str, colour: str) -> None:
     concept = next(concept for concept in VOCABULARY.concepts if concept.english == english)
     assert concept.colour == colour
-    strongest = np.argsort(mean_colour(concept.glyph))[::-1]
+    strongest = np.argsort(mean_colour(concept))[::-1]
     assert set(strongest[: 2 if colour == "yellow" else 1]) == {"red": {0}, "yellow": {0, 1}, "green": {1}}[colour]
 
 
 def test_every_glyph_has_a_picture_unlike_all_others() -> None:
-    assert len({glyph_image(concept.glyph).tobytes() for concept in VOCABULARY.concepts}) == len(VOCABULARY.concepts)
+    assert len({glyph_image(concept).tobytes() for concept in VOCABULARY.concepts}) == len(VOCABULARY.concepts)
 
 
 def test_the_dozen_concepts_that_training_begins_with_has_some_to_tint() -> None:
@@ -138,6 +137,32 @@ def test_a_table_that_cannot_be_learned_from_names_its_fault(tmp_path: Path, lin
         load_vocabulary(table)
 
 
+@pytest.mark.parametrize("lines", [[], ["glyph\tenglish", "🐕\tdog"], [HEADER, "🐕\tdog\tdogs"]])
+def test_nothing_can_be_drawn_of_a_table_that_is_none(tmp_path: Path, lines: list[str]) -> None:
+    table = tmp_path / "my.tsv"
+    table.write_text("\n".join(lines), encoding="utf-8")
+    with pytest.raises(ConceptTableError, match=r"needs a first line|a column is missing"):
+        drawable_things(table)
+
+
+def test_the_embedded_tables_say_what_can_be_drawn_in_both_languages() -> None:
+    things = drawable_things()
+    assert list(things) == ["concept", "colour", "scene", "style"]
+    assert {kind: pairs[:2] for kind, pairs in things.items()} == {
+        "concept": [("犬", "dog"), ("猫", "cat")],
+        "colour": [("赤", "red"), ("青", "blue")],
+        "scene": [("夜", "at night"), ("宇宙", "in space")],
+        "style": [("ドット絵", "pixel art style"), ("白黒", "black and white")],
+    }
+    english = {kind: tuple(name for _, name in pairs) for kind, pairs in things.items()}
+    assert english == {
+        "concept": tuple(concept.english for concept in VOCABULARY.concepts),
+        "colour": tuple(VOCABULARY.colours),
+        "scene": VOCABULARY.scenes,
+        "style": VOCABULARY.styles,
+    }
+
+
 def test_a_table_that_is_not_there_is_said_to_be_missing(tmp_path: Path) -> None:
     with pytest.raises(ConceptTableError, match=r"can't read the concepts in .*my\.tsv: .*No such file"):
         load_vocabulary(tmp_path / "my.tsv")
@@ -151,7 +176,8 @@ def test_tables_are_read_as_editors_and_spreadsheets_write_them(tmp_path: Path, 
     assert [concept.glyph for concept in load_vocabulary(tmp_path / "concepts.tsv").concepts] == ["🍎", "🐕"]
     (tmp_path / "grammar.toml").write_bytes(GRAMMAR.read_bytes())
     assert OfflineTranslator(tmp_path).translate("赤い犬とりんご").english == "a red dog and an apple"
-    assert [word.japanese for word in drawable(tmp_path)["concept"]] == ["りんご", "犬"]
+    things = drawable_things(tmp_path / "concepts.tsv")
+    assert things["concept"] == [("りんご", "apple"), ("犬", "dog")]
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "cp932", "euc_jp"])
@@ -193,4 +219,5 @@ def test_blank_rows_spaces_and_any_comma_change_nothing(tmp_path: Path) -> None:
     for japanese, english in said.items():
         translation = OfflineTranslator(tmp_path).translate(japanese)
         assert (translation.english, translation.unknown_words, translation.not_drawn) == (english, (), ())
-    assert [word.japanese for word in drawable(tmp_path)["concept"]] == ["きょうりゅう", "犬", "にゃんこ", "apple"]
+    things = drawable_things(tmp_path / "concepts.tsv")
+    assert [japanese for japanese, _ in things["concept"]] == ["きょうりゅう", "犬", "にゃんこ", "apple"]

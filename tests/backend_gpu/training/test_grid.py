@@ -11,7 +11,7 @@ from backend_gpu.glide.config import Pixels, TextConfig, UNetConfig
 from backend_gpu.glide.pipeline import Pipeline, Sampling
 from backend_gpu.glide.tokenizer import WordTokenizer
 from backend_gpu.glide.unet import UNet
-from backend_gpu.mini.model import WEIGHTS, trained_concepts
+from backend_gpu.mini.metadata import WEIGHTS, trained_concepts
 from backend_gpu.mini.vocabulary import load_vocabulary
 from backend_gpu.training import grid
 from backend_gpu.training.train import TEXT_CONTEXT
@@ -136,7 +136,7 @@ def test_all_prompts_are_drawn_with_one_seed_and_labelled_in_a_language_that_the
         labels.extend(told)
         return lay_out(pictures, told, chosen)
 
-    monkeypatch.setattr(grid, "found_font", lambda _: (font, languages))
+    monkeypatch.setattr(grid, "label_font", lambda *_: (font, languages))
     monkeypatch.setattr(grid, "lay_out", seen)
     picture = grid.draw_grid(pipeline, Sampling(steps=1, upsample_steps=1), 1.0)
     assert picture.size == (1078, 1350)

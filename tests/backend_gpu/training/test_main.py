@@ -16,7 +16,8 @@ import pytest
 import torch
 from PIL import Image, ImageFont
 
-from backend_gpu.mini.model import experimental_phrases, open_mini, trained_concepts
+from backend_gpu.mini.metadata import experimental_phrases, trained_concepts
+from backend_gpu.mini.model import open_mini
 from backend_gpu.mini.vocabulary import CONCEPTS, GRAMMAR, load_vocabulary
 from backend_gpu.training import __main__ as commands
 from backend_gpu.training import card, classifier, evaluate, grid, train
@@ -241,7 +242,7 @@ def test_the_evaluation_goes_into_a_file_and_the_card(made: Commands, tmp_path: 
 def test_the_grid_is_drawn_into_a_picture(made: Commands, tmp_path: Path) -> None:
     prompts = grid.read_prompts()[:1]
     made.patch.setattr(grid, "read_prompts", lambda: prompts)
-    made.patch.setattr(grid, "found_font", lambda _: (ImageFont.load_default(grid.FONT_SIZE), ["ja"]))
+    made.patch.setattr(grid, "label_font", lambda *_: (ImageFont.load_default(grid.FONT_SIZE), ["ja"]))
     made.run("grid", f"--weights={made.weights}", f"--out={tmp_path / 'out' / 'grid.png'}", "--steps=1")
     with Image.open(tmp_path / "out" / "grid.png") as picture:
         assert picture.size == (1078, 174)

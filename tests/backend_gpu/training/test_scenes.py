@@ -1,5 +1,6 @@
 import colorsys
 import random
+import shutil
 import zlib
 from dataclasses import replace
 from pathlib import Path
@@ -9,17 +10,16 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from backend_gpu.errors import ConceptTableError
+from backend_gpu.errors import BackendError, ConceptTableError
 from backend_gpu.glide.config import Pixels
 from backend_gpu.mini.vocabulary import Concept, load_vocabulary, with_article
+from backend_gpu.training.fonts import emoji_font, label_font
 from backend_gpu.training.scenes import (
     HELD_OUT_ONE_IN,
     Mix,
     Scene,
     draw_place,
     draw_plain,
-    emoji_font,
-    font_choice,
     glyph_image,
     is_held_out,
     random_scene,
@@ -267,7 +267,7 @@ def test_an_unknown_style_is_refused() -> None:
 
 def test_a_character_without_an_emoji_is_refused() -> None:
     with pytest.raises(ConceptTableError, match="nothing to see of 'あ'"):
-        glyph_image("あ")
+        glyph_image(replace(DOG, glyph="あ"))
 
 
 def test_a_concept_may_be_a_picture_instead_of_an_emoji(tmp_path: Path) -> None:
@@ -275,7 +275,7 @@ def test_a_concept_may_be_a_picture_instead_of_an_emoji(tmp_path: Path) -> None:
     cut_out = Image.new("RGBA", (100, 60), (0, 0, 0, 0))
     cut_out.paste(red, (50, 30))
     cut_out.save(tmp_path / "brick.png")
-    square = glyph_image(str(tmp_path / "brick.png"))
+    square = glyph_image(replace(DOG, glyph=str(tmp_path / "brick.png")))
     assert square.size == (40, 40)
     assert square.getbbox() == (0, 10, 40, 30)
     red.convert("RGB").save(tmp_path / "photo.jpg", quality=95)
@@ -287,16 +287,23 @@ def test_a_concept_may_be_a_picture_instead_of_an_emoji(tmp_path: Path) -> None:
 
 def test_a_picture_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConceptTableError, match=r"can't read the picture .*brick\.png"):
-        glyph_image(str(tmp_path / "brick.png"))
+        glyph_image(replace(DOG, glyph=str(tmp_path / "brick.png")))
 
 
-def test_a_font_of_ones_own_draws_the_emoji(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(font_choice, "path", str(emoji_font().path))
-    assert emoji_font.__wrapped__().path == font_choice.path
-    (tmp_path / "broken.ttf").write_bytes(b"no font")
-    monkeypatch.setattr(font_choice, "path", str(tmp_path / "broken.ttf"))
-    with pytest.raises(ConceptTableError, match=r"broken\.ttf is no font"):
-        emoji_font.__wrapped__()
+def test_a_font_of_ones_own_draws_the_emoji(tmp_path: Path) -> None:
+    own = Path(shutil.copy(str(emoji_font("").path), tmp_path / "own.ttf"))
+    assert glyph_image(replace(DOG, font=str(own))).tobytes() == glyph_image(DOG).tobytes()
+    own.with_name("broken.ttf").write_bytes(b"no font")
+    with pytest.raises(BackendError, match=r"broken\.ttf is no font"):
+        glyph_image(replace(DOG, font=str(own.with_name("broken.ttf"))))
+
+
+def test_without_fontconfig_every_font_is_an_error_of_ours(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(BackendError, match=r"fc-match does not run .*: install fontconfig"):
+        label_font("sans", 12)
+    with pytest.raises(BackendError, match=r"fc-match does not run .*: install fontconfig"):
+        emoji_font.__wrapped__("")
 
 
 def test_a_lone_concept_without_colours_is_drawn_alone_and_in_numbers() -> None:

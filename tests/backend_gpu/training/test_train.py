@@ -14,8 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from backend_gpu.errors import CheckpointError
-from backend_gpu.glide.checkpoint import load_unet, read_metadata, write_weights
+from backend_gpu.glide.checkpoint import load_unet, write_weights
 from backend_gpu.glide.config import TextConfig, UNetConfig
+from backend_gpu.glide.metadata import read_metadata
 from backend_gpu.glide.schedule import alpha_bars
 from backend_gpu.glide.tokenizer import FIRST_WORD_ID, WordTokenizer
 from backend_gpu.glide.unet import UNet
