@@ -112,22 +112,13 @@ def test_importing_the_backend_leaves_torch_alone(module: str) -> None:
     assert done.returncode == 0, done.stderr or f"{module} imports torch"
 
 
-GLIDE_IS_IMPORTED = pytest.mark.xfail(
-    reason="engine/__init__.py, job.py and batches.py import glide.config for its names"
-)
-TORCH_IS_ASKED = pytest.mark.xfail(reason="gallery.py asks for the version of torch as it is imported")
-
-
-@pytest.mark.parametrize(
-    "package", ["torch", "fastapi", "starlette", pytest.param("backend_gpu.glide", marks=GLIDE_IS_IMPORTED)]
-)
+@pytest.mark.parametrize("package", ["torch", "fastapi", "starlette", "backend_gpu.glide"])
 def test_importing_the_queue_leaves_alone(package: str) -> None:
     code = f"import sys, backend_gpu.jobs.queue; sys.exit({package!r} in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr or f"the queue imports {package}"
 
 
-@TORCH_IS_ASKED
 def test_the_queue_can_be_imported_where_torch_is_not_installed() -> None:
     code = """
 from importlib import metadata
@@ -145,7 +136,6 @@ import backend_gpu.jobs.queue
     assert done.returncode == 0, done.stderr
 
 
-@GLIDE_IS_IMPORTED
 def test_the_queue_never_imports_what_draws_or_what_serves() -> None:
     others = ("api", "glide", "mini", "service", "settings")
     assert not wrong_imports(

@@ -57,7 +57,8 @@ def rings(drawing: Drawing) -> Pixels:
     rows, columns = np.mgrid[:SIDE, :SIDE]
     waves = np.sin(np.hypot(rows - y, columns - x) / 2)[..., None]
     colour = np.array(zlib.crc32(drawing.prompt.encode()) >> np.array([0, 8, 16]) & 255)
-    return ((waves + 1) / 2 * colour).astype(np.uint8)
+    painted: Pixels = ((waves + 1) / 2 * colour).astype(np.uint8)
+    return painted
 
 
 def describe(settings: Settings) -> EngineInfo:

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
+from typing import cast
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ import torch
 from backend_gpu.engine import BatchSettings, Drawing, EngineInfo, Pixels, Previews, StepReport
 from backend_gpu.errors import BackendError, InvalidRequest, OutOfMemory
 from backend_gpu.glide.acceleration import accelerate
+from backend_gpu.glide.config import SamplerName
 from backend_gpu.glide.pipeline import Picture, Pipeline, Progress, Sampling, to_uint8
 from backend_gpu.mini.words import FUNCTION_WORDS, PromptWords, words_of
 from backend_gpu.plain_text import visible
@@ -62,7 +64,7 @@ class PipelineEngine:
             for drawing in drawings
         ]
         sampling = Sampling(
-            sampler=settings.sampler,
+            sampler=cast(SamplerName, settings.sampler),  # one of the info's
             steps=settings.steps["base"],
             upsample_steps=settings.steps.get("upsample", 1),
             upscale="upsample" in settings.steps,

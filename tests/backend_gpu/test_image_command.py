@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from backend_gpu.__main__ import output_paths
 from backend_gpu.errors import InvalidRequest
-from backend_gpu.gallery import write_picture
+from backend_gpu.files import write_file
+from backend_gpu.image_command import output_paths
 
 ROOT = Path(__file__).resolve().parents[2]
 APPLE = {
@@ -140,7 +140,7 @@ LONGEST = os.pathconf(ROOT, "PC_NAME_MAX")  # bytes
 def test_the_longest_names_that_the_file_system_takes_are_written(tmp_path: Path, length: int) -> None:
     out = tmp_path / f"{'x' * (length - 4)}.png"
     assert output_paths(out, 1) == [out]
-    write_picture(out, b"png")
+    write_file(out, b"png")
     assert [path.name for path in tmp_path.iterdir()] == [out.name]
 
 

@@ -20,7 +20,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
 
 import torch
 from torch import Tensor
@@ -39,8 +38,8 @@ from backend_gpu.glide.tokenizer import BytePairTokenizer, Tokenizer
 from backend_gpu.glide.unet import Attention, UNet
 from backend_gpu.mini.metadata import WEIGHTS
 from backend_gpu.mini.model import open_mini
-from backend_gpu.settings import ModelName
 
+MODELS = ("mini", "glide")
 PROMPT = "a red apple on a blue background"
 NAMES = {torch.float32: "float32", torch.bfloat16: "bfloat16", torch.float16: "float16"}
 CONFIGS: dict[str, UNetConfig] = {"base": BASE, "upsample": UPSAMPLER}
@@ -68,7 +67,7 @@ class Timing:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--models", nargs="+", choices=get_args(ModelName), default=get_args(ModelName))
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS)
     parser.add_argument("--rounds", type=int, default=5, help="turns of every variant")
     parser.add_argument(
         "--compile", nargs="+", choices=CONFIGS, default=(), help="networks to torch.compile too: minutes if full-size"
@@ -102,7 +101,7 @@ def tables(options: argparse.Namespace) -> Iterator[str]:
     yield from loading_table(options.models)
 
 
-def networks_of(model: ModelName) -> tuple[dict[str, UNet], Tokenizer]:
+def networks_of(model: str) -> tuple[dict[str, UNet], Tokenizer]:
     """Base model and upsampler in float32 on the CPU, and their tokenizer."""
     if model == "mini":
         mini = open_mini()
@@ -208,9 +207,7 @@ def take_turns(variants: Sequence[Variant], rounds: int) -> list[Timing]:
     return timings
 
 
-def picture_table(
-    model: ModelName, networks: dict[str, UNet], tokenizer: Tokenizer, device: torch.device
-) -> Iterator[str]:
+def picture_table(model: str, networks: dict[str, UNet], tokenizer: Tokenizer, device: torch.device) -> Iterator[str]:
     """Seconds of whole pictures, 256x256, from prompt to pixels."""
     sampling = Sampling(steps=20, upsample_steps=4 if model == "mini" else 10)
     yield from (
@@ -235,7 +232,7 @@ def picture_table(
             yield f"| {NAMES[dtype]} | {count} | {base_s:.2f} s | {upsample_s:.2f} s | {whole_s / count:.2f} s |"
 
 
-def loading_table(models: Sequence[ModelName]) -> Iterator[str]:
+def loading_table(models: Sequence[str]) -> Iterator[str]:
     """Seconds until a network can be called and until its first pass is done, each in a new process."""
     yield from ("", "### from file to first pass, page cache warm, after `import torch`")
     yield from ("| network | loaded | first pass | peak memory |", "| --- | --- | --- | --- |")

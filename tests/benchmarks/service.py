@@ -214,10 +214,12 @@ def overhead_table(count: int) -> Iterator[str]:
     Service and engine are in this process: the same pictures take two processes quite different times, for as long as
     each lives.
     """
-    from backend_gpu.engine.glide import open_engine
-    from backend_gpu.jobs.job import JobRequest
+    from backend_gpu.engine import finished
+    from backend_gpu.engine.mini import open_engine
+    from backend_gpu.jobs.request import JobRequest
+    from backend_gpu.settings import Settings
 
-    engine = open_engine("mini", "auto", Path("data/models"))
+    engine = open_engine(Settings(model="mini"))
     straight, queued, drawing = [], [], []
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -232,7 +234,7 @@ def overhead_table(count: int) -> Iterator[str]:
             drawing.append(job["finished_at"] - job["created_at"])
             request = JobRequest(**job["request"])
             begun_at = time.perf_counter()
-            engine.generate(request.drawings(), request.batch_settings(), lambda _: None)
+            finished(engine.generate(request.drawings(), request.batch_settings(engine.info)))
             straight.append(time.perf_counter() - begun_at)
     medians = [statistics.median(times[2:]) for times in (straight, drawing, queued)]
     overheads = [ours - own for ours, own in zip(drawing[2:], straight[2:], strict=True)]

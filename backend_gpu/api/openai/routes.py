@@ -12,7 +12,6 @@ from backend_gpu.api.encoding import Encoding
 from backend_gpu.api.errors import BodyTooLarge, JobCancelled, JobFailed, guarded_errors
 from backend_gpu.api.events import event_stream
 from backend_gpu.api.hosts import address_for
-from backend_gpu.api.models import described
 from backend_gpu.api.openai.retries import accept
 from backend_gpu.api.openai.schemas import GeneratedImage, ImageGeneration, ImagesResponse, as_b64
 from backend_gpu.api.openai.streaming import stream_events
@@ -72,7 +71,7 @@ async def generate_images(
     """
     is_retry = idempotency_key is None and x_stainless_retry_count > 0
     job = await run_in_threadpool(accept, service, generation, idempotency_key, is_retry=is_retry)
-    encoding = generation.encoding(described(service))
+    encoding = generation.encoding(service.queue.info())
     if generation.stream:
         return event_stream(stream_events(service, generation, encoding, job))
     job = await finished(service, job.id)

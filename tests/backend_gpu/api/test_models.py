@@ -153,7 +153,7 @@ def test_openai_sizes_follow_a_model_of_one_stage(serve: Serve, size: dict[str, 
     body = {"prompt": "a red apple", "model": "gpt-image-1", "quality": "high"} | size
     with serve(engine=engine_with(ONE_STAGE)) as running:
         answer = running.http.post("/v1/images/generations", json=body).json()
-        (job,) = running.service.store.of_owner("openai", 10)
+        (job,) = running.store.of_owner("openai", 10)
     assert answer["size"] == f"{side}x{side}"
     with Image.open(io.BytesIO(base64.b64decode(answer["data"][0]["b64_json"]))) as png:
         assert png.size == (side, side)

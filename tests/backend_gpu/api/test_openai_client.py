@@ -23,10 +23,10 @@ from PIL import Image, PngImagePlugin
 from backend_gpu.api import events as api_events
 from backend_gpu.api.models import ALIASES
 from backend_gpu.engine import Drawing
+from backend_gpu.engine.models import FAMILIES, Family
 from backend_gpu.errors import OutOfMemory
 from backend_gpu.jobs import progress
 from backend_gpu.jobs.job import Job
-from backend_gpu.settings import MODEL_IDS, ModelName
 from tests.backend_gpu.api.running_service import RunningService, Serve
 from tests.backend_gpu.fake_engine import FakeEngine, picture
 from tests.backend_gpu.waiting import wait_until
@@ -231,17 +231,18 @@ def test_every_name_of_the_model_draws(client: OpenAI, model: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "model_id"), [("mini", "kotoe-mini"), ("glide", "glide")])
-def test_a_model_has_one_name_before_and_after_it_is_loaded(serve: Serve, name: ModelName, model_id: str) -> None:
+def test_a_model_has_one_name_before_and_after_it_is_loaded(serve: Serve, name: str, model_id: str) -> None:
     may_load = threading.Event()
 
     engine = FakeEngine()
-    engine.info = replace(FakeEngine.info, model=MODEL_IDS[name])
+    engine.info = replace(FakeEngine.info, model=model_id)
 
     def slow_engine() -> FakeEngine:
         may_load.wait()
         return engine
 
-    with serve(model=name, open_engine=slow_engine) as running, client_of(running) as client:
+    family = Family(describe=FAMILIES[name].describe, open=lambda _: slow_engine())
+    with serve(model=name, open_engine=slow_engine, family=family) as running, client_of(running) as client:
         for is_loaded in (False, True):
             assert next(iter(client.models.list())).id == model_id
             assert client.models.retrieve(model_id).id == model_id

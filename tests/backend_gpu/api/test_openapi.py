@@ -20,7 +20,7 @@ from backend_gpu.api.errors import (
 )
 from backend_gpu.api.schemas import JobDocument
 from backend_gpu.errors import BackendError, CheckpointError, InvalidTransition
-from backend_gpu.jobs.job import OWNER
+from backend_gpu.jobs.request import OWNER
 from tests.backend_gpu.api.running_service import RunningService, running_service
 
 TOKEN = "s3cret-token"

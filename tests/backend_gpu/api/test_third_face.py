@@ -10,8 +10,8 @@ from pydantic import BaseModel
 from backend_gpu.api.dependencies import CurrentService
 from backend_gpu.api.drawing import draw, picture
 from backend_gpu.api.encoding import Encoding
-from backend_gpu.api.schemas import JobSubmission
-from backend_gpu.jobs.intake import Claim
+from backend_gpu.jobs.request import JobSubmission
+from backend_gpu.jobs.retries import Claim
 from tests.backend_gpu.api.running_service import RunningService, Serve, error_of
 
 routes = APIRouter(prefix="/third")
@@ -38,7 +38,7 @@ def with_third_face(running: RunningService) -> httpx.Client:
 def test_a_third_face_draws_pictures(serve: Serve) -> None:
     with serve() as running:
         answer = with_third_face(running).post("/third/draw", json={"prompt": "a red apple"})
-        (job,) = running.service.store.of_owner("third", 10)
+        (job,) = running.store.of_owner("third", 10)
         urls = [f"/v1/jobs/{job.id}/images/{index}.png?size=64" for index in range(2)]
         stored = [running.http.get(url).content for url in urls]
     assert [base64.b64decode(image) for image in answer.json()] == stored

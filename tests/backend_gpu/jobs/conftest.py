@@ -163,7 +163,7 @@ def make_queue(tmp_path: Path) -> Iterator[MakeQueue]:
             **{"load_retry_s": 0.01, "storage_retry_s": 0.01} | options,
         )
         worker = Worker(outputs, all_options, clock)
-        drawn_by = engine(spend=clock.advance)
+        drawn_by = engine(spend=clock.advance, clock=clock)
         queues.append(Queue(tmp_path, clock, drawn_by, store, made, outputs.feed, outputs.metrics, worker))
         return queues[-1]
 

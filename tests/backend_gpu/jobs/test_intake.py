@@ -121,7 +121,7 @@ def test_a_full_queue_names_the_time_of_a_batch_once_it_was_measured(make_intake
     intake = make_intake(queued_jobs=1)
     for stage in ("base", "upsample"):
         intake.store.write_timing("kotoe-mini cpu", stage, 1, 0.5)
-    intake.forecast.begin(ENGINE.info)
+    intake.forecast.begin(ENGINE)
     accept(intake)
     seconds = intake.forecast.seconds_per_picture()
     assert seconds is not None

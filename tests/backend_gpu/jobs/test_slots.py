@@ -9,7 +9,6 @@ import pytest
 
 from backend_gpu.engine import Drawing
 from backend_gpu.errors import StorageUnavailable
-from backend_gpu.glide.config import StageName
 from backend_gpu.jobs.job import Job
 from tests.backend_gpu.fake_engine import FakeEngine, picture
 from tests.backend_gpu.jobs.conftest import MakeQueue, Queue
@@ -27,7 +26,7 @@ class TwoSlots(FakeEngine):
         self.arrived: dict[str, int] = {}  # how often it came to a step
         self.fails: set[str] = set()  # whose next step fails
 
-    def _step(self, stage: StageName, drawings: Sequence[Drawing]) -> None:
+    def _step(self, stage: str, drawings: Sequence[Drawing]) -> None:
         prompt = drawings[0].prompt
         with self._gate:
             self.arrived[prompt] = self.arrived.get(prompt, 0) + 1

@@ -10,7 +10,6 @@ from PIL import Image
 
 from backend_gpu.engine import Drawing, Engine, Pixels
 from backend_gpu.errors import CheckpointError, JobNotFound, StorageUnavailable
-from backend_gpu.glide.config import StageName
 from backend_gpu.jobs.job import Job
 from backend_gpu.jobs.pictures import Pictures
 from tests.backend_gpu.fake_engine import FakeEngine, picture
@@ -715,7 +714,7 @@ def test_ended_jobs_are_forgotten_after_a_while(queue: Queue) -> None:
 
 # How long it will take
 
-SPEEDS: dict[str, Callable[[StageName, int], float]] = {
+SPEEDS: dict[str, Callable[[str, int], float]] = {
     "every picture costs the same": lambda stage, pictures: pictures * {"base": 0.1, "upsample": 0.4}[stage],
     "every step costs the same": lambda stage, _: {"base": 0.1, "upsample": 0.4}[stage],
     "a step costs something and a picture too": lambda stage, pictures: (
@@ -726,7 +725,7 @@ SPEEDS: dict[str, Callable[[StageName, int], float]] = {
 
 @pytest.mark.parametrize("speed", SPEEDS.values(), ids=SPEEDS.keys())
 def test_after_ten_jobs_it_is_known_how_long_the_next_ones_take(
-    make_queue: MakeQueue, speed: Callable[[StageName, int], float]
+    make_queue: MakeQueue, speed: Callable[[str, int], float]
 ) -> None:
     queue = make_queue()
     queue.engine.step_s = speed
@@ -752,7 +751,7 @@ def test_after_ten_jobs_it_is_known_how_long_the_next_ones_take(
 
 @pytest.mark.parametrize("speed", SPEEDS.values(), ids=SPEEDS.keys())
 def test_after_ten_small_jobs_it_is_known_how_long_larger_ones_take(
-    make_queue: MakeQueue, speed: Callable[[StageName, int], float]
+    make_queue: MakeQueue, speed: Callable[[str, int], float]
 ) -> None:
     queue = make_queue()
     queue.engine.step_s = speed

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from backend_gpu.engine.glide import open_engine
+from backend_gpu.engine.mini import open_engine
 from backend_gpu.errors import CheckpointError
 from backend_gpu.glide.checkpoint import write_weights
 from backend_gpu.glide.config import TextConfig, UNetConfig
@@ -15,6 +15,7 @@ from backend_gpu.glide.pipeline import Picture, Sampling
 from backend_gpu.glide.unet import UNet
 from backend_gpu.mini.metadata import trained_concepts
 from backend_gpu.mini.model import open_mini
+from backend_gpu.settings import Settings
 from backend_gpu.training.train import BASE_PLAN, Training, export
 
 WORDS = ["a", "red", "apple", "dog"]
@@ -148,7 +149,7 @@ def test_the_service_draws_with_a_mini_model_of_ones_own(weights: Path, tmp_path
     ]
     (model / "concepts.tsv").write_text("\n".join(rows).replace(" ", "\t"), encoding="utf-8")
     (model / "weights" / "experimental.json").write_text('["in the rain"]', encoding="utf-8")
-    own, embedded = (open_engine("mini", "cpu", tmp_path, folder).info for folder in (model, None))
+    own, embedded = (open_engine(Settings(device="cpu", mini_dir=folder)).info for folder in (model, None))
     assert own.vocabulary
     assert embedded.vocabulary
     assert own.vocabulary.words == tuple(WORDS)
