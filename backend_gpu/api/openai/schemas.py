@@ -105,19 +105,9 @@ class ImageGeneration(BaseModel):
         sides = [stage.side for stage in info.stages]
         side = self.asked_side or max(sides)
         scaled = round(info.stages[0].steps * STEPS_SHARE[self.quality or "auto"])
-        return JobSubmission(
-            prompt=self.prompt,
-            source_prompt=self.source_prompt or "",
-            negative_prompt=self.negative_prompt or "",
-            n=self.n or 1,
-            seed=self.seed,
-            guidance_scale=self.guidance_scale,
-            steps=self.steps or scaled,
-            upsample_steps=self.upsample_steps,
-            sampler=self.sampler,
-            upscale=len(sides) == 1 or side > sides[-2],
-            owner=self.owner,
-        )
+        fields = self.model_dump(include=set(JobSubmission.model_fields) - {"model"}, exclude_none=True)
+        upscale = len(sides) == 1 or side > sides[-2]
+        return JobSubmission(**{"steps": scaled} | fields | {"upscale": upscale, "owner": self.owner})
 
     def sent_as(self, encoding: Encoding) -> dict[str, Any]:
         """What every answer says about its pictures."""
