@@ -97,11 +97,11 @@ def show(session: Session, clients: Clients) -> None:
         components.show_drawable(session, clients, status)
         components.show_settings(session)
         job_cards.show_jobs(session, clients)
+        session.restored.clear()  # all of it has been shown
     if clients.settings.login == "none":
         st.caption(components.texts_of(session).private_link)
     if not is_known:
         browser.keep(session, clients)  # last: its answer ends this run, and Streamlit drops what is not sent by then
-    session.restored.clear()  # all of it has been shown
 
 
 main()

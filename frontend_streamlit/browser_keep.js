@@ -1,35 +1,55 @@
 // Keeps in this browser what the page tells it to, and what is being typed before the page knows of it.
+let name = "" // in the browser's storage
+let texts = [] // keys of the fields that are typed into
+const before = {} // what stood in a field when typing in it began
+
+const read = () => {
+  try {
+    return JSON.parse(localStorage.getItem(name)) ?? {}
+  } catch {
+    return {} // no storage, as in some private windows
+  }
+}
+const write = (kept) => {
+  try {
+    localStorage.setItem(name, JSON.stringify(kept))
+  } catch {} // full, or none
+}
+const fieldOf = (element) => texts.find((key) => element?.closest(`.st-key-${key}`))
+
+// Once, for as long as this page is open: Streamlit does not clean up after a component whose data has changed.
+document.addEventListener("focusin", ({ target }) => {
+  const field = fieldOf(target)
+  if (field) before[field] = target.value
+})
+document.addEventListener("input", ({ target }) => {
+  const field = fieldOf(target)
+  if (!field) return
+  const kept = read()
+  const since = field in (kept.typed ?? {}) ? kept.since : { ...kept.since, [field]: before[field] }
+  write({ ...kept, typed: { ...kept.typed, [field]: target.value }, since })
+})
+
 export default function ({ data, setTriggerValue }) {
-  const name = `kotoe ${data.owner}`
-  const read = () => {
-    try {
-      return JSON.parse(localStorage.getItem(name)) ?? {}
-    } catch {
-      return {} // no storage, as in some private windows
-    }
-  }
-  const write = (kept) => {
-    try {
-      localStorage.setItem(name, JSON.stringify(kept))
-    } catch {} // full, or none
-  }
-  const typedInto = (element) => {
-    const field = data.texts.find((key) => element?.closest(`.st-key-${key}`))
-    return field ? { [field]: element.value } : {}
-  }
-
-  if (data.is_known) {
-    const waiting = { ...read().waiting, ...data.waiting } // another tab may wait for others
-    for (const key of data.done) delete waiting[key]
-    write({ draft: data.draft, typed: typedInto(document.activeElement), waiting })
-  } else {
+  name = `kotoe ${data.owner}`
+  texts = data.texts
+  if (!data.is_known) {
     setTriggerValue("told", read())
+    return
   }
-
-  const onInput = ({ target }) => {
-    const kept = read()
-    write({ ...kept, typed: { ...kept.typed, ...typedInto(target) } })
+  const kept = read()
+  const waiting = { ...kept.waiting, ...data.waiting } // another tab may wait for others
+  for (const key of data.done) delete waiting[key]
+  const typed = {}
+  const since = {}
+  const keep = (field, value) => {
+    typed[field] = value
+    since[field] = before[field] = data.draft.fields[field]
   }
-  document.addEventListener("input", onInput)
-  return () => document.removeEventListener("input", onInput)
+  for (const [field, value] of Object.entries(kept.typed ?? {})) {
+    if (kept.since?.[field] === data.draft.fields[field]) keep(field, value) // the page has not heard of it yet
+  }
+  const active = fieldOf(document.activeElement)
+  if (active) keep(active, document.activeElement.value)
+  write({ draft: data.draft, typed, since, waiting })
 }

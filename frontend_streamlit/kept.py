@@ -72,6 +72,12 @@ def read_draft(kept: Any) -> Draft | None:
     return draft.model_copy(update={"fields": fields}) if fields else draft
 
 
+def read_written(kept: Any) -> Fields:
+    """The fields as the page last had them written, before what was typed since then."""
+    draft = valid(Draft, kept.get("draft")) if isinstance(kept, dict) else None
+    return (draft or Draft()).fields
+
+
 def read_waiting(kept: Any, owner: str) -> list[Pending]:
     """The requests in what a browser kept, oldest first, in the name of whoever visits now."""
     documents = kept.get("waiting") if isinstance(kept, dict) else None

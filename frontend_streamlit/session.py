@@ -34,6 +34,7 @@ from frontend_streamlit.kept import (
     TooManyWait,
     read_draft,
     read_waiting,
+    read_written,
 )
 from frontend_streamlit.translation import Translation, TranslationError, Translator
 
@@ -120,7 +121,7 @@ class Session:
         known = {waiting.key for waiting in self.waiting}
         self.waiting += [waiting for waiting in read_waiting(kept, self.owner) if waiting.key not in known]
         draft = read_draft(kept)
-        if draft is None or st.session_state.prompt or st.session_state.english:
+        if draft is None or self.has_words_unlike(Fields(), draft.fields, read_written(kept)):
             return
         self.restored = {key: (st.session_state[key], value) for key, value in draft.fields}
         self.restore()
@@ -128,10 +129,20 @@ class Session:
         self.read = draft.translation.source if draft.translation else ""
         self.read_prompt(translator)  # which may have been in the middle of being typed
 
+    def has_words_unlike(self, *earlier: Fields) -> bool:
+        """Whether prompt or English is none of these: new words. A browser whose server was replaced sends old ones."""
+        return any(
+            st.session_state[key] not in {getattr(fields, key) for fields in earlier} for key in ("prompt", "english")
+        )
+
     def restore(self) -> None:
-        """Put back what the browser kept: Streamlit forgets it if another run interrupts the one that shows it."""
+        """Put back what the browser kept until it has been shown.
+
+        Streamlit forgets it if another run interrupts the one that shows it, and prefers an old value that a browser
+        still has of a field which this session has not shown: so it is set anew each time.
+        """
         for key, (before, kept) in self.restored.items():
-            if st.session_state[key] == before:
+            if st.session_state[key] in (before, kept):
                 st.session_state[key] = kept
 
     def switch_language(self) -> None:
@@ -308,6 +319,7 @@ class Session:
     def take_texts(self, record: dict[str, Any]) -> None:
         """Put what a picture or request was made of into the fields."""
         state = st.session_state
+        self.restored.clear()
         state.prompt = record.get("source_prompt") or record["prompt"]
         state.english = record["prompt"]
         self.read, self.translation_error = state.prompt.strip(), None

@@ -35,6 +35,16 @@ class Page:
         self.app.user.update(self.user)
         return self.run()
 
+    def lose_server(self, view: str = "draw", **fields: str) -> "Page":
+        """Meet a new server: one run, interrupted before it learns what the browser keeps; then these texts arrive."""
+        self.app = AppTest.from_file(str(APP), default_timeout=20)
+        self.app.query_params.update(self.link)
+        self.app.session_state["view"] = view
+        self.app.run()
+        for key, words in fields.items():
+            self.app.text_area(key=key).set_value(words)
+        return self
+
     def run(self) -> "Page":
         """Let the script run; a traceback never reaches the page."""
         self.app.run()
@@ -58,9 +68,13 @@ class Page:
 
     def tell(self, component_id: str, kept: dict[str, Any]) -> None:
         """Run the script with what the browser has kept; AppTest itself knows no components."""
-        states = self.app._tree.get_widget_states()
         told = json.dumps([{"event": "told", "value": kept}])
-        states.widgets.append(WidgetState(id=_make_trigger_id(component_id, "events"), json_trigger_value=told))
+        self.send(WidgetState(id=_make_trigger_id(component_id, "events"), json_trigger_value=told))
+
+    def send(self, state: WidgetState) -> None:
+        """Run the script with a widget's state besides those that AppTest knows."""
+        states = self.app._tree.get_widget_states()
+        states.widgets.append(state)
         self.app._run(states)
         self.keep()
 

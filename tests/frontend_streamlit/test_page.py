@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
+from streamlit.proto.WidgetStates_pb2 import WidgetState
 
 from frontend_streamlit import backend_client, identity
 from frontend_streamlit.backend_client import ERROR_OF, BackendBroken, BackendClient, BackendUnavailable
@@ -239,6 +240,32 @@ def test_words_that_were_still_being_typed_at_a_refresh_are_kept_and_translated(
     kept["typed"] = {"prompt": "黒い猫"}  # as browser_keep.js does at every key
     page.open()
     assert (page.prompt, page.english) == ("黒い猫", "a black cat")
+
+
+def test_a_browser_whose_server_was_replaced_gets_back_what_it_was_typing(page: Page) -> None:
+    page.open().write("黒い猫").write_english("a blue cat")
+    [kept] = page.kept.values()
+    kept["typed"] = {"prompt": "黒い猫と"}
+    page.lose_server(prompt="黒い猫", english="a blue cat").run()  # as the server before was told
+    assert (page.prompt, page.english) == ("黒い猫と", "a blue cat")
+    assert JAPANESE.english_kept in page.words
+
+
+def test_words_that_were_written_before_the_page_knew_of_a_draft_stay(page: Page) -> None:
+    page.open().write("黒い猫")
+    page.lose_server(prompt="白い犬").run()
+    assert (page.prompt, page.english) == ("白い犬", "a white dog")
+
+
+def test_what_a_browser_has_from_before_does_not_replace_what_came_back_in_the_gallery(page: Page) -> None:
+    page.open().write("黒い猫")
+    [kept] = page.kept.values()
+    kept["typed"] = {"prompt": "黒い猫と"}
+    stale = page.app.text_area(key="prompt").id
+    page.lose_server(view="gallery").run()
+    page.app.button_group(key="view").set_value("draw")
+    page.send(WidgetState(id=stale, string_value="黒い猫"))
+    assert page.prompt == "黒い猫と"
 
 
 def test_another_owner_in_the_same_browser_sees_no_draft(page: Page) -> None:
