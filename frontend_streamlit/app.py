@@ -8,11 +8,15 @@ import streamlit as st
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # Streamlit runs this file by its path
 
-from frontend_streamlit import browser, components, gallery_view, gpu_panel, identity, job_cards
-from frontend_streamlit.backend_client import BackendError, Status
-from frontend_streamlit.clients import Clients, make_clients
-from frontend_streamlit.session import Session
+from frontend_streamlit import browser_storage as browser
+from frontend_streamlit.clients import Clients, identity, make_clients
+from frontend_streamlit.clients.backend import BackendError, Status
+from frontend_streamlit.page import gallery as gallery_view
+from frontend_streamlit.page import gpu as gpu_panel
+from frontend_streamlit.page import jobs as job_cards
+from frontend_streamlit.page import prompt as components
 from frontend_streamlit.settings import Settings
+from frontend_streamlit.state.session import Session
 from frontend_streamlit.texts import JAPANESE
 
 logger = logging.getLogger(__name__)

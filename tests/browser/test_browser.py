@@ -10,7 +10,7 @@ import pytest
 import requests
 from playwright.sync_api import Locator, Page, expect
 
-from frontend_streamlit.backend_client import BackendUnavailable
+from frontend_streamlit.clients.backend import BackendUnavailable
 from frontend_streamlit.texts import ENGLISH, JAPANESE
 from tests.browser.conftest import SCREENSHOTS, Service, settle
 

@@ -55,7 +55,7 @@ class Page:
         return self
 
     def keep(self) -> None:
-        """Do what browser_keep.js does."""
+        """Do what browser_storage.js does."""
         for component in self.components("kotoe.keep"):
             data = json.loads(component.proto.json)
             kept = self.kept.setdefault(data["owner"], {})

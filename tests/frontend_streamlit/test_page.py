@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from streamlit.proto.WidgetStates_pb2 import WidgetState
 
-from frontend_streamlit import backend_client, identity
-from frontend_streamlit.backend_client import ERROR_OF, BackendBroken, BackendClient, BackendUnavailable
-from frontend_streamlit.clients import choose_translator
-from frontend_streamlit.gallery import GalleryUnavailable
+from frontend_streamlit.clients import backend as backend_client
+from frontend_streamlit.clients import choose_translator, identity
+from frontend_streamlit.clients.backend import ERROR_OF, BackendBroken, BackendClient, BackendUnavailable
+from frontend_streamlit.clients.gallery import GalleryUnavailable
 from frontend_streamlit.settings import Settings, TranslatorName
 from frontend_streamlit.texts import ENGLISH, ENGLISH_EXAMPLES, EXAMPLES, JAPANESE
 from frontend_streamlit.translation import Translation, TranslationError, TranslationUnavailable
@@ -237,7 +237,7 @@ def test_what_came_back_and_was_shown_is_the_users_to_change(page: Page) -> None
 def test_words_that_were_still_being_typed_at_a_refresh_are_kept_and_translated(page: Page) -> None:
     page.open().write(APPLE)
     [kept] = page.kept.values()
-    kept["typed"] = {"prompt": "黒い猫"}  # as browser_keep.js does at every key
+    kept["typed"] = {"prompt": "黒い猫"}  # as browser_storage.js does at every key
     page.open()
     assert (page.prompt, page.english) == ("黒い猫", "a black cat")
 

@@ -6,10 +6,10 @@ from typing import Any, cast
 
 import pytest
 
-from frontend_streamlit import gpu_vm_errors as gpu
-from frontend_streamlit.backend_client import ERROR_OF
-from frontend_streamlit.gpu_vm import BootPhase, GpuVm, GpuVmState, VmStatus
-from frontend_streamlit.kept import MAX_WAITING, TooManyWait
+from frontend_streamlit.clients import gpu_vm_errors as gpu
+from frontend_streamlit.clients.backend import ERROR_OF
+from frontend_streamlit.clients.gpu_vm import BootPhase, GpuVm, GpuVmState, VmStatus
+from frontend_streamlit.state.draft import MAX_WAITING, TooManyWait
 from frontend_streamlit.texts import ENGLISH, JAPANESE
 from tests.frontend_streamlit.fake_backend import CUT, Answer, FakeBackend
 from tests.frontend_streamlit.page import OTHER, Page

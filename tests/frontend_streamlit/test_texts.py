@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from frontend_streamlit.backend_client import BackendError, LimitReached, QueueFull
 from frontend_streamlit.clients import choose_translator
-from frontend_streamlit.gallery import GalleryUnavailable
-from frontend_streamlit.gpu_vm import BootPhase, VmStatus
-from frontend_streamlit.gpu_vm_errors import GpuVmError
+from frontend_streamlit.clients.backend import BackendError, LimitReached, QueueFull
+from frontend_streamlit.clients.gallery import GalleryUnavailable
+from frontend_streamlit.clients.gpu_vm import BootPhase, VmStatus
+from frontend_streamlit.clients.gpu_vm_errors import GpuVmError
 from frontend_streamlit.settings import Settings
 from frontend_streamlit.texts import ENGLISH, EXAMPLES, JAPANESE, LANGUAGES, Texts, duration, sentence_for
 from frontend_streamlit.translation import TranslationError

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from frontend_streamlit import backend_client
-from frontend_streamlit.backend_client import (
+from frontend_streamlit.clients import backend as backend_client
+from frontend_streamlit.clients.backend import (
     ERROR_OF,
     BackendBroken,
     BackendClient,

@@ -9,8 +9,8 @@ import gcsfs
 import pytest
 
 from backend_gpu.gallery import Gallery as BackendGallery
-from frontend_streamlit import gallery as page_gallery
-from frontend_streamlit.gallery import Gallery, GalleryUnavailable
+from frontend_streamlit.clients import gallery as page_gallery
+from frontend_streamlit.clients.gallery import Gallery, GalleryUnavailable
 from frontend_streamlit.texts import JAPANESE
 from tests.backend_gpu.test_gallery import Emulator, emulator
 from tests.frontend_streamlit.fake_backend import CUT, FakeBackend

@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from frontend_streamlit import backend_client as backend
-from frontend_streamlit import gpu_vm_errors as gpu
 from frontend_streamlit import translation
-from frontend_streamlit.gallery import GalleryUnavailable
-from frontend_streamlit.gpu_vm import BootPhase, VmStatus
-from frontend_streamlit.kept import MAX_WAITING, TooManyWait
+from frontend_streamlit.clients import backend
+from frontend_streamlit.clients import gpu_vm_errors as gpu
+from frontend_streamlit.clients.gallery import GalleryUnavailable
+from frontend_streamlit.clients.gpu_vm import BootPhase, VmStatus
+from frontend_streamlit.state.draft import MAX_WAITING, TooManyWait
 
 EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "kotoe-mini": (

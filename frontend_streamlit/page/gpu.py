@@ -2,12 +2,12 @@
 
 import streamlit as st
 
-from frontend_streamlit.backend_client import Status
 from frontend_streamlit.clients import Clients
-from frontend_streamlit.components import as_text, surprises_told, texts_of
-from frontend_streamlit.gpu_vm import BootPhase, GpuVm, GpuVmState, VmStatus
-from frontend_streamlit.gpu_vm_errors import GpuOutOfStock, GpuPermissionMissing, GpuQuotaMissing, GpuVmError
-from frontend_streamlit.session import Session
+from frontend_streamlit.clients.backend import Status
+from frontend_streamlit.clients.gpu_vm import BootPhase, GpuVm, GpuVmState, VmStatus
+from frontend_streamlit.clients.gpu_vm_errors import GpuOutOfStock, GpuPermissionMissing, GpuQuotaMissing, GpuVmError
+from frontend_streamlit.page.prompt import as_text, surprises_told, texts_of
+from frontend_streamlit.state.session import Session
 from frontend_streamlit.texts import Texts, sentence_for
 
 POLL_INTERVAL_S = 3.0  # while something waits for the machine

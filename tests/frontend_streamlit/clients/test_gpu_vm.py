@@ -15,8 +15,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from google.oauth2.credentials import Credentials
 
-from frontend_streamlit.gpu_vm import BootPhase, GpuVm, GpuVmState, VmStatus
-from frontend_streamlit.gpu_vm_errors import (
+from frontend_streamlit.clients.gpu_vm import BootPhase, GpuVm, GpuVmState, VmStatus
+from frontend_streamlit.clients.gpu_vm_errors import (
     GpuCredentialsMissing,
     GpuOutOfStock,
     GpuPermissionMissing,
@@ -592,7 +592,7 @@ def test_a_name_has_its_parts() -> None:
 
 def test_a_page_without_a_machine_does_not_load_googles_client() -> None:
     code = (
-        "import sys; from frontend_streamlit.gpu_vm import GpuVm; "
+        "import sys; from frontend_streamlit.clients.gpu_vm import GpuVm; "
         f"GpuVm({NAME!r}); sys.exit(any(name.startswith('google') for name in sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

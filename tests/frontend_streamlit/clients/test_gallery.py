@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image, PngImagePlugin
 
-from frontend_streamlit.gallery import Gallery, GalleryUnavailable, zipped
+from frontend_streamlit.clients.gallery import Gallery, GalleryUnavailable, zipped
 from tests.frontend_streamlit.pictures import RECORD, png_of, put_picture
 
 ME, OTHER = "m" * 32, "o" * 32

@@ -4,9 +4,9 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from frontend_streamlit.backend_client import BackendClient
-from frontend_streamlit.gallery import Gallery
-from frontend_streamlit.gpu_vm import GpuVm
+from frontend_streamlit.clients.backend import BackendClient
+from frontend_streamlit.clients.gallery import Gallery
+from frontend_streamlit.clients.gpu_vm import GpuVm
 from frontend_streamlit.settings import Settings
 from frontend_streamlit.translation import Translation, Translator, TranslatorMisconfigured
 from frontend_streamlit.translation.google import GoogleTranslator

@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import streamlit as st
 
-from frontend_streamlit import browser
-from frontend_streamlit.backend_client import BackendError, BackendUnavailable, Image, Job
-from frontend_streamlit.browser import data_url
+from frontend_streamlit import browser_storage as browser
+from frontend_streamlit.browser_storage import data_url
 from frontend_streamlit.clients import Clients
-from frontend_streamlit.components import as_text, surprises_told, texts_of
-from frontend_streamlit.session import Session
+from frontend_streamlit.clients.backend import BackendError, BackendUnavailable, Image, Job
+from frontend_streamlit.page.prompt import as_text, surprises_told, texts_of
+from frontend_streamlit.state.session import Session
 from frontend_streamlit.texts import LANGUAGES, Texts, duration, sentence_for
 
 POLL_INTERVAL_S = 1.0  # while a job is live

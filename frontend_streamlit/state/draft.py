@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from frontend_streamlit.backend_client import JobRequest
+from frontend_streamlit.clients.backend import JobRequest
 from frontend_streamlit.translation import Translation
 
 MAX_CHARACTERS = 1000  # of a prompt

@@ -8,7 +8,8 @@ from typing import Any, TypeVar
 
 import streamlit as st
 
-from frontend_streamlit.backend_client import (
+from frontend_streamlit.clients import Clients
+from frontend_streamlit.clients.backend import (
     BackendError,
     BackendUnavailable,
     JobRequest,
@@ -16,12 +17,11 @@ from frontend_streamlit.backend_client import (
     ModelLoading,
     QueueFull,
 )
-from frontend_streamlit.clients import Clients
-from frontend_streamlit.gallery import GalleryUnavailable
-from frontend_streamlit.gpu_vm import BootPhase, GpuVm, GpuVmState, VmStatus
-from frontend_streamlit.gpu_vm_errors import GpuVmError
-from frontend_streamlit.identity import new_owner, owner_in_link
-from frontend_streamlit.kept import (
+from frontend_streamlit.clients.gallery import GalleryUnavailable
+from frontend_streamlit.clients.gpu_vm import BootPhase, GpuVm, GpuVmState, VmStatus
+from frontend_streamlit.clients.gpu_vm_errors import GpuVmError
+from frontend_streamlit.clients.identity import new_owner, owner_in_link
+from frontend_streamlit.state.draft import (
     GUIDANCE_SCALES,
     MAX_SEED,
     MAX_WAITING,

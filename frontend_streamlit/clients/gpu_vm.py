@@ -4,7 +4,6 @@ Nothing is remembered here between calls: a page that was refreshed, or opened e
 """
 
 import logging
-import re
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,7 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from frontend_streamlit.gpu_vm_errors import (
+from frontend_streamlit.clients.gpu_vm_errors import (
     GpuCredentialsMissing,
     GpuPermissionMissing,
     GpuVmBusy,
@@ -23,6 +22,7 @@ from frontend_streamlit.gpu_vm_errors import (
     failure_of,
     google_errors_as_ours,
 )
+from frontend_streamlit.settings import parts_of_vm_name
 
 if TYPE_CHECKING:  # importing Google's client takes seconds; a page without a machine never needs it
     from google.auth.credentials import Credentials
@@ -35,7 +35,6 @@ FAILURE_IS_NEWS_S = 600.0  # a start that failed earlier than this says nothing 
 CLOCK_SKEW_S = 5.0  # between the machine, which dates its phases, and Google, which dates its start
 MIN_CALL_TIMEOUT_S = 0.5  # loading Google's client, once, may have used up the time
 
-_NAME = re.compile(r"projects/([a-z0-9.:-]+)/zones/([a-z0-9-]+)/instances/([a-z](?:[a-z0-9-]*[a-z0-9])?)")
 _GUEST_ATTRIBUTES = "app/"
 _PHASE_KEY = "phase"
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
@@ -114,10 +113,7 @@ class GpuVm:
         credentials: "Credentials | None" = None,
         timeout_s: float = TIMEOUT_S,
     ) -> None:
-        match = _NAME.fullmatch(name)
-        if match is None:
-            raise ValueError(f"FRONTEND_GPU_VM is {name!r}, not projects/PROJECT/zones/ZONE/instances/NAME")
-        self.project, self.zone, self.instance = match.groups()
+        self.project, self.zone, self.instance = parts_of_vm_name(name)
         self._endpoint = endpoint
         self._credentials = credentials
         self._timeout_s = timeout_s

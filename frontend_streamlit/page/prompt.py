@@ -8,10 +8,10 @@ from html import escape
 
 import streamlit as st
 
-from frontend_streamlit.backend_client import Status
 from frontend_streamlit.clients import Clients
+from frontend_streamlit.clients.backend import Status
 from frontend_streamlit.drawable import drawable
-from frontend_streamlit.kept import (
+from frontend_streamlit.state.draft import (
     GUIDANCE_SCALES,
     MAX_CHARACTERS,
     MAX_PICTURES,
@@ -20,7 +20,7 @@ from frontend_streamlit.kept import (
     STEPS,
     UPSAMPLE_STEPS,
 )
-from frontend_streamlit.session import QUALITY_STEPS, Session
+from frontend_streamlit.state.session import QUALITY_STEPS, Session
 from frontend_streamlit.texts import ENGLISH_EXAMPLES, EXAMPLES, LANGUAGES, Texts, sentence_for
 from frontend_streamlit.translation.offline import DEFAULT_DATA_DIR
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import streamlit as st
 
 from frontend_streamlit.clients import Clients
-from frontend_streamlit.session import Session
+from frontend_streamlit.state.session import Session
 
 TEXTS = ("prompt", "english", "negative")  # keys of the fields that are kept while they are being written
 
@@ -18,7 +18,7 @@ def script(name: str) -> str:
     return Path(__file__).with_name(name).read_text(encoding="utf-8")
 
 
-keeper = st.components.v2.component("kotoe.keep", js=script("browser_keep.js"))
+keeper = st.components.v2.component("kotoe.keep", js=script("browser_storage.js"))
 saver = st.components.v2.component("kotoe.save", js=script("browser_save.js"))
 
 

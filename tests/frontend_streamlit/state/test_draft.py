@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from frontend_streamlit import session as session_module
-from frontend_streamlit.backend_client import JobRequest
-from frontend_streamlit.kept import Draft, Fields, Pending, read_draft, read_waiting
+from frontend_streamlit.clients.backend import JobRequest
+from frontend_streamlit.state import session as session_module
+from frontend_streamlit.state.draft import Draft, Fields, Pending, read_draft, read_waiting
 from frontend_streamlit.translation import Translation
 from frontend_streamlit.translation.offline import OfflineTranslator
 

@@ -2,12 +2,12 @@
 
 import streamlit as st
 
-from frontend_streamlit import browser
-from frontend_streamlit.browser import data_url
+from frontend_streamlit import browser_storage as browser
+from frontend_streamlit.browser_storage import data_url
 from frontend_streamlit.clients import Clients
-from frontend_streamlit.components import as_text, surprises_told, texts_of
-from frontend_streamlit.gallery import GalleryUnavailable, Picture, zipped
-from frontend_streamlit.session import Session
+from frontend_streamlit.clients.gallery import GalleryUnavailable, Picture, zipped
+from frontend_streamlit.page.prompt import as_text, surprises_told, texts_of
+from frontend_streamlit.state.session import Session
 from frontend_streamlit.texts import sentence_for
 
 PICTURES_PER_PAGE = 12
