@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from frontend_streamlit.translation.japanese_lexicon import japanese_names, read_concepts
+from frontend_streamlit.translation.offline.lexicon import japanese_names, read_concepts
 
 
 @dataclass(frozen=True)

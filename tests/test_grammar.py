@@ -6,8 +6,8 @@ import pytest
 
 from backend_gpu.mini.training.scenes import Mix, random_scene
 from backend_gpu.mini.vocabulary import load_vocabulary, with_article
-from frontend_streamlit.translation.japanese_lexicon import Lexicon
 from frontend_streamlit.translation.offline import DEFAULT_DATA_DIR
+from frontend_streamlit.translation.offline.lexicon import Lexicon
 
 VOCABULARY = load_vocabulary()
 LEXICON = Lexicon.read(DEFAULT_DATA_DIR)

@@ -105,7 +105,7 @@ def show_prompt(session: Session, clients: Clients) -> None:
 def show_examples(session: Session, clients: Clients, model: str) -> None:
     """Prompts to click."""
     examples = EXAMPLES.get(model, EXAMPLES["kotoe-mini"])
-    if model == "glide" and clients.translator.name == "offline":
+    if model == "glide" and clients.translator.is_closed_vocabulary:
         examples = ENGLISH_EXAMPLES
     st.caption(texts_of(session).examples)
     with st.container(horizontal=True, gap="xsmall"):

@@ -29,6 +29,10 @@ class Translator(Protocol):
     def name(self) -> str:
         """Short name, as `FRONTEND_TRANSLATOR` spells it."""
 
+    @property
+    def is_closed_vocabulary(self) -> bool:
+        """Whether it knows only the words that the mini model can draw, so that free Japanese is lost on it."""
+
     def translate(self, text: str) -> Translation:
         """Translate one text of any length; English comes back unchanged."""
 

@@ -10,10 +10,10 @@ from dataclasses import asdict
 
 from pydantic import ValidationError
 
-from frontend_streamlit.clients import choose_translator
 from frontend_streamlit.settings import Settings, first_mistake
 from frontend_streamlit.streams import open_streams, tell
 from frontend_streamlit.translation import TranslationError
+from frontend_streamlit.translation.choose import choose_translator
 
 MAX_PROMPT_CHARACTERS = 1000
 

@@ -42,6 +42,7 @@ class GoogleTranslator:
     """
 
     name = "google"
+    is_closed_vocabulary = False
 
     def __init__(
         self,

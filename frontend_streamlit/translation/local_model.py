@@ -45,6 +45,7 @@ class LocalModelTranslator:
     """
 
     name = "local"
+    is_closed_vocabulary = False
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

@@ -12,12 +12,13 @@ import pytest
 from streamlit.proto.WidgetStates_pb2 import WidgetState
 
 from frontend_streamlit.clients import backend as backend_client
-from frontend_streamlit.clients import choose_translator, identity
+from frontend_streamlit.clients import identity
 from frontend_streamlit.clients.backend import ERROR_OF, BackendBroken, BackendClient, BackendUnavailable
 from frontend_streamlit.clients.gallery import GalleryUnavailable
 from frontend_streamlit.settings import Settings, TranslatorName
 from frontend_streamlit.texts import ENGLISH, ENGLISH_EXAMPLES, EXAMPLES, JAPANESE
 from frontend_streamlit.translation import Translation, TranslationError, TranslationUnavailable
+from frontend_streamlit.translation.choose import choose_translator
 from tests.frontend_streamlit.fake_backend import CUT, PIXEL, Answer, FakeBackend, job_document
 from tests.frontend_streamlit.page import ME, OTHER, Page
 from tests.frontend_streamlit.pictures import png_of
@@ -30,6 +31,7 @@ class FakeTranslator:
     """Writes what it was told to, or raises it."""
 
     name: str = "google"
+    is_closed_vocabulary: bool = False
     answer: str | Exception = "a red apple"
     asked: list[str] = field(default_factory=list)
 

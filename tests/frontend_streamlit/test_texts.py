@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from frontend_streamlit.clients import choose_translator
 from frontend_streamlit.clients.backend import BackendError, LimitReached, QueueFull
 from frontend_streamlit.clients.gallery import GalleryUnavailable
 from frontend_streamlit.clients.gpu_vm import BootPhase, VmStatus
@@ -13,6 +12,7 @@ from frontend_streamlit.clients.gpu_vm_errors import GpuVmError
 from frontend_streamlit.settings import Settings
 from frontend_streamlit.texts import ENGLISH, EXAMPLES, JAPANESE, LANGUAGES, Texts, duration, sentence_for
 from frontend_streamlit.translation import TranslationError
+from frontend_streamlit.translation.choose import choose_translator
 
 NEXT_STEPS = ("ください", "描けます")
 ENGLISH_MAY_BE_TYPED = "英語を直接書"

@@ -12,10 +12,10 @@ import pytest
 
 from frontend_streamlit.translation import Translation, TranslatorMisconfigured
 from frontend_streamlit.translation.characters import fold_kana, normalise
-from frontend_streamlit.translation.japanese_lexicon import Kind, Lexicon, japanese_names
-from frontend_streamlit.translation.japanese_scene import read_scene
-from frontend_streamlit.translation.japanese_segments import segment
 from frontend_streamlit.translation.offline import DEFAULT_DATA_DIR, OfflineTranslator
+from frontend_streamlit.translation.offline.lexicon import Kind, Lexicon, japanese_names
+from frontend_streamlit.translation.offline.scene import read_scene
+from frontend_streamlit.translation.offline.segments import segment
 
 
 def _rows(path: Path) -> list[dict[str, str]]:

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Iterator
 from itertools import takewhile
 
 from frontend_streamlit.translation.characters import fold_kana, script_of
-from frontend_streamlit.translation.japanese_lexicon import Kind, Lexicon
-from frontend_streamlit.translation.japanese_segments import Token
+from frontend_streamlit.translation.offline.lexicon import Kind, Lexicon
+from frontend_streamlit.translation.offline.segments import Token
 
 _WITHOUT_PICTURE = frozenset({Kind.UNKNOWN, Kind.NOT_A_NAME, Kind.FILLER, Kind.SPACE})
 _TYPED_SIGNS = frozenset("★☆♡♥")

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterable
 
-from frontend_streamlit.translation.japanese_lexicon import Kind, Meaning
-from frontend_streamlit.translation.japanese_segments import Token
+from frontend_streamlit.translation.offline.lexicon import Kind, Meaning
+from frontend_streamlit.translation.offline.segments import Token
 
 _NAMES = frozenset({Kind.NOUN, Kind.SCENE, Kind.STYLE, Kind.BACKGROUND, Kind.UNKNOWN})
 _ATTRIBUTES = frozenset({Kind.COLOUR, Kind.NUMBER, Kind.PREFIX, Kind.NOUN_SUFFIX})

@@ -4,7 +4,7 @@ import re
 import unicodedata
 
 from frontend_streamlit.translation.characters import fold_kana, script_of
-from frontend_streamlit.translation.japanese_lexicon import Lexicon
+from frontend_streamlit.translation.offline.lexicon import Lexicon
 
 _SHORTEST = 3
 _SHORTEST_FOR_A_NEIGHBOUR = 4  # a key beside, two characters the wrong way round

@@ -7,14 +7,14 @@ from pathlib import Path
 from frontend_streamlit.translation import Translation, TranslatorMisconfigured
 from frontend_streamlit.translation.characters import normalise
 from frontend_streamlit.translation.english import is_english
-from frontend_streamlit.translation.japanese_lexicon import Kind, Lexicon
-from frontend_streamlit.translation.japanese_limits import undrawn_spans
-from frontend_streamlit.translation.japanese_scene import Relation, Scene, Span, Thing, read_scene
-from frontend_streamlit.translation.japanese_segments import segment
-from frontend_streamlit.translation.japanese_spelling import close_gaps, mend_long_vowels
-from frontend_streamlit.translation.japanese_suggestions import suggest
+from frontend_streamlit.translation.offline.lexicon import Kind, Lexicon
+from frontend_streamlit.translation.offline.limits import undrawn_spans
+from frontend_streamlit.translation.offline.scene import Relation, Scene, Span, Thing, read_scene
+from frontend_streamlit.translation.offline.segments import segment
+from frontend_streamlit.translation.offline.spelling import close_gaps, mend_long_vowels
+from frontend_streamlit.translation.offline.suggestions import suggest
 
-DEFAULT_DATA_DIR = Path(__file__).resolve().parents[2] / "backend_gpu" / "mini"
+DEFAULT_DATA_DIR = Path(__file__).resolve().parents[3] / "backend_gpu" / "mini"
 
 
 class OfflineTranslator:
@@ -25,6 +25,7 @@ class OfflineTranslator:
     """
 
     name = "offline"
+    is_closed_vocabulary = True
 
     def __init__(self, data_dir: Path = DEFAULT_DATA_DIR) -> None:
         self._data_dir = data_dir

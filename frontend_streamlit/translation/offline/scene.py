@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from frontend_streamlit.translation.characters import fold_kana
-from frontend_streamlit.translation.japanese_lexicon import Kind, Lexicon
-from frontend_streamlit.translation.japanese_negations import join_negated
-from frontend_streamlit.translation.japanese_numbers import NUMERAL
-from frontend_streamlit.translation.japanese_readings import is_symbol, settle_readings
-from frontend_streamlit.translation.japanese_segments import Token
+from frontend_streamlit.translation.offline.lexicon import Kind, Lexicon
+from frontend_streamlit.translation.offline.negations import join_negated
+from frontend_streamlit.translation.offline.numbers import NUMERAL
+from frontend_streamlit.translation.offline.segments import Token
+from frontend_streamlit.translation.offline.senses import is_symbol, settle_readings
 
 _SILENT = frozenset({Kind.SPACE, Kind.FILLER, Kind.DECORATION, Kind.PREFIX, Kind.NOUN_SUFFIX})
 _UNKNOWN = frozenset({Kind.UNKNOWN, Kind.NOT_A_NAME})

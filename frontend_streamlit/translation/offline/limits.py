@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from frontend_streamlit.translation.characters import fold_kana
-from frontend_streamlit.translation.japanese_lexicon import Lexicon
-from frontend_streamlit.translation.japanese_scene import Scene, Span, Thing
+from frontend_streamlit.translation.offline.lexicon import Lexicon
+from frontend_streamlit.translation.offline.scene import Scene, Span, Thing
 
 
 def undrawn_spans(scene: Scene, text: str, lexicon: Lexicon) -> Iterator[Span]:

@@ -3,7 +3,7 @@
 import re
 
 from frontend_streamlit.translation.characters import fold_kana, script_of, vowel_of
-from frontend_streamlit.translation.japanese_lexicon import DRAWN, Kind, Lexicon
+from frontend_streamlit.translation.offline.lexicon import DRAWN, Kind, Lexicon
 
 _WAVES = "~〜∼〰"
 _STROKES = r"\-\u02d7\u1173\u2010-\u2015\u2043\u2212\u23af\u2500\u2501\u2796\u2e3a\u2e3b\u30a0\u3161\u31d0"

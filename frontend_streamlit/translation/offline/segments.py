@@ -12,8 +12,8 @@ import string
 from dataclasses import dataclass
 
 from frontend_streamlit.translation.characters import JOINER, scripts_of
-from frontend_streamlit.translation.japanese_lexicon import Kind, Lexicon, Meaning
-from frontend_streamlit.translation.japanese_numbers import (
+from frontend_streamlit.translation.offline.lexicon import Kind, Lexicon, Meaning
+from frontend_streamlit.translation.offline.numbers import (
     EACH,
     MAX_DIGITS,
     MAX_DIGITS_WITHOUT_COUNTER,
@@ -25,7 +25,7 @@ from frontend_streamlit.translation.japanese_numbers import (
     TIMES_BEFORE_NOUN,
     value_of,
 )
-from frontend_streamlit.translation.japanese_suggestions import mend_romaji
+from frontend_streamlit.translation.offline.suggestions import mend_romaji
 
 _KATAKANA = re.compile(r"[ァ-ヺー]{4,}")
 _LETTER_IN_KANA = re.compile(r"[ぁ-ゖァ-ヺー]+(?P<letters>(?!w|x)[a-z]{1,3})(?![A-Za-z])[ぁ-ゖァ-ヺー]*")
