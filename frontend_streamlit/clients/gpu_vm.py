@@ -1,6 +1,6 @@
 """The GPU machine behind the page: where it is between asleep and ready, and how to wake it.
 
-Nothing is remembered here between calls: a page that was refreshed, or opened elsewhere, is told the same.
+Nothing is remembered here between calls: a page that was refreshed, or opened elsewhere, sees the same.
 """
 
 import logging
@@ -74,10 +74,6 @@ class GpuVmState:
     elapsed_s: float | None = None
     failure: GpuVmError | None = None
 
-    @property
-    def is_ready(self) -> bool:
-        return self.phase is BootPhase.READY
-
 
 _STATUS_OF = {
     "PENDING": VmStatus.STARTING,
@@ -117,22 +113,22 @@ class GpuVm:
         self._endpoint = endpoint
         self._credentials = credentials
         self._timeout_s = timeout_s
-        self._told: set[str] = set()
+        self._warned: set[str] = set()
 
     def state(self) -> GpuVmState:
         """Ask where the machine is: two or three short calls.
 
-        Raises: GpuVmError if it can't be asked; a start that failed is told in the state instead.
+        Raises: GpuVmError if it can't be asked; a start that failed is part of the state instead.
         """
         deadline = time.monotonic() + self._timeout_s
         return self._state_of(self._get(deadline), deadline)
 
     def start(self) -> GpuVmState:
-        """Start the machine if it is asleep, don't wait for it, and tell where it is now.
+        """Start the machine if it is asleep, don't wait for it, and return where it is now.
 
         A machine that is starting or running is left alone. One that is still stopping can't be started: call again.
 
-        Raises: GpuVmError if it can't be asked or Google refuses at once; what fails later is told by `state`.
+        Raises: GpuVmError if it can't be asked or Google refuses at once; what fails later is part of the next `state`.
         """
         deadline = time.monotonic() + self._timeout_s
         instance = self._get(deadline)
@@ -147,7 +143,7 @@ class GpuVm:
             return GpuVmState(status=VmStatus.STOPPING)
         if failure := failure_of(operation):
             raise failure
-        logger.info("told the GPU machine to start", extra={"instance": self.instance, "zone": self.zone})
+        logger.info("the GPU machine was asked to start", extra={"instance": self.instance, "zone": self.zone})
         return GpuVmState(status=VmStatus.STARTING, elapsed_s=0.0)
 
     def _state_of(self, instance: "Instance", deadline: float) -> GpuVmState:
@@ -231,8 +227,8 @@ class GpuVm:
         return {"project": self.project, "zone": self.zone, "instance": self.instance}
 
     def _warn_once(self, message: str) -> None:
-        if message not in self._told:
-            self._told.add(message)
+        if message not in self._warned:
+            self._warned.add(message)
             logger.warning(message, extra={"instance": self.instance, "zone": self.zone})
 
     @cached_property
