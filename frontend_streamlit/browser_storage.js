@@ -1,4 +1,4 @@
-// Keeps in this browser what the page tells it to, and what is being typed before the page knows of it.
+// Stores in this browser what the page asks it to, and what is being typed before the page knows of it.
 let name = "" // in the browser's storage
 let texts = [] // keys of the fields that are typed into
 const before = {} // what stood in a field when typing in it began
@@ -10,9 +10,9 @@ const read = () => {
     return {} // no storage, as in some private windows
   }
 }
-const write = (kept) => {
+const write = (stored) => {
   try {
-    localStorage.setItem(name, JSON.stringify(kept))
+    localStorage.setItem(name, JSON.stringify(stored))
   } catch {} // full, or none
 }
 const fieldOf = (element) => texts.find((key) => element?.closest(`.st-key-${key}`))
@@ -25,20 +25,20 @@ document.addEventListener("focusin", ({ target }) => {
 document.addEventListener("input", ({ target }) => {
   const field = fieldOf(target)
   if (!field) return
-  const kept = read()
-  const since = field in (kept.typed ?? {}) ? kept.since : { ...kept.since, [field]: before[field] }
-  write({ ...kept, typed: { ...kept.typed, [field]: target.value }, since })
+  const stored = read()
+  const since = field in (stored.typed ?? {}) ? stored.since : { ...stored.since, [field]: before[field] }
+  write({ ...stored, typed: { ...stored.typed, [field]: target.value }, since })
 })
 
 export default function ({ data, setTriggerValue }) {
   name = `kotoe ${data.owner}`
   texts = data.texts
   if (!data.is_known) {
-    setTriggerValue("told", read())
+    setTriggerValue("stored", read())
     return
   }
-  const kept = read()
-  const waiting = { ...kept.waiting, ...data.waiting } // another tab may wait for others
+  const stored = read()
+  const waiting = { ...stored.waiting, ...data.waiting } // another tab may wait for others
   for (const key of data.done) delete waiting[key]
   const typed = {}
   const since = {}
@@ -46,8 +46,8 @@ export default function ({ data, setTriggerValue }) {
     typed[field] = value
     since[field] = before[field] = data.draft.fields[field]
   }
-  for (const [field, value] of Object.entries(kept.typed ?? {})) {
-    if (kept.since?.[field] === data.draft.fields[field]) keep(field, value) // the page has not heard of it yet
+  for (const [field, value] of Object.entries(stored.typed ?? {})) {
+    if (stored.since?.[field] === data.draft.fields[field]) keep(field, value) // the page has not heard of it yet
   }
   const active = fieldOf(document.activeElement)
   if (active) keep(active, document.activeElement.value)

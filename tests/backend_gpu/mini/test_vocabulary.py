@@ -10,7 +10,6 @@ from backend_gpu.glide.tokenizer import WordTokenizer
 from backend_gpu.mini.training.scenes import PAIR_POSITIONS, PLACES, Mix, Scene, glyph_image, mean_colour, random_scene
 from backend_gpu.mini.training.train import TEXT_CONTEXT
 from backend_gpu.mini.vocabulary import GRAMMAR, Concept, load_vocabulary
-from frontend_streamlit.drawable import drawable
 from frontend_streamlit.translation.offline import OfflineTranslator
 
 VOCABULARY = load_vocabulary()
@@ -151,7 +150,6 @@ def test_tables_are_read_as_editors_and_spreadsheets_write_them(tmp_path: Path, 
     assert [concept.glyph for concept in load_vocabulary(tmp_path / "concepts.tsv").concepts] == ["🍎", "🐕"]
     (tmp_path / "grammar.toml").write_bytes(GRAMMAR.read_bytes())
     assert OfflineTranslator(tmp_path).translate("赤い犬とりんご").english == "a red dog and an apple"
-    assert [word.japanese for word in drawable(tmp_path)["concept"]] == ["りんご", "犬"]
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "cp932", "euc_jp"])
@@ -193,4 +191,3 @@ def test_blank_rows_spaces_and_any_comma_change_nothing(tmp_path: Path) -> None:
     for japanese, english in said.items():
         translation = OfflineTranslator(tmp_path).translate(japanese)
         assert (translation.english, translation.unknown_words, translation.not_drawn) == (english, (), ())
-    assert [word.japanese for word in drawable(tmp_path)["concept"]] == ["きょうりゅう", "犬", "にゃんこ", "apple"]
