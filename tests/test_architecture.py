@@ -67,6 +67,27 @@ def test_frontend_imports_neither_the_backend_nor_torch() -> None:
     assert not wrong_imports("frontend_streamlit", "backend_gpu", "torch")
 
 
+def test_only_what_draws_or_remembers_knows_streamlit() -> None:
+    page = {path for folder in ("page", "state") for path in sources(f"frontend_streamlit/{folder}")}
+    page |= {ROOT / "frontend_streamlit" / name for name in ("app.py", "browser_storage.py")}
+    files = sources("frontend_streamlit")
+    assert page < set(files)
+    assert not [path for path in files if path not in page for name in imports(path) if is_within(name, "streamlit")]
+
+
+@pytest.mark.parametrize(
+    ("folder", "above"),
+    [
+        ("clients", ("page", "state", "texts", "browser_storage")),
+        ("translation", ("clients", "page", "state", "texts", "browser_storage")),
+        ("state", ("page", "texts", "browser_storage")),
+        ("texts", ("page", "browser_storage")),
+    ],
+)
+def test_imports_of_the_page_point_one_way(folder: str, above: tuple[str, ...]) -> None:
+    assert not wrong_imports(f"frontend_streamlit/{folder}", *(f"frontend_streamlit.{name}" for name in above))
+
+
 @pytest.mark.parametrize("module", ["backend_gpu", "backend_gpu.__main__"])
 def test_importing_the_backend_leaves_torch_alone(module: str) -> None:
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
