@@ -140,15 +140,16 @@ class Form:
 
     def fit(self, model: ModelDescription) -> None:
         """Bring what was chosen into a model's limits; its own choice where there is none yet."""
-        steps = self.steps
-        if missing := [stage for stage in model.stages if stage.name not in steps]:
+        if any(stage.name not in self.steps for stage in model.stages):
             self.choose_quality(model)
         for stage in model.stages:
-            if stage not in missing and not 1 <= steps[stage.name] <= model.max_steps:
-                self.set_steps(stage, within((1, model.max_steps), steps[stage.name]))
+            steps = self.steps[stage.name]
+            if steps != (nearest := within((1, model.max_steps), steps)):
+                self.set_steps(stage, nearest)
         if model.guidance is not None:
-            guidance = self.guidance if self.guidance is not None else model.guidance.default
-            if self.guidance != (guidance := within((model.guidance.least, model.guidance.most), guidance)):
+            guidance = model.guidance.default if self.guidance is None else self.guidance
+            guidance = within((model.guidance.least, model.guidance.most), guidance)
+            if guidance != self.guidance:  # a field that is set anew is sent anew
                 self.guidance = guidance
         if self.sampler not in model.samplers:
             self.sampler = model.samplers[0]
