@@ -67,6 +67,18 @@ def test_frontend_imports_neither_the_backend_nor_torch() -> None:
     assert not wrong_imports("frontend_streamlit", "backend_gpu", "torch")
 
 
+@pytest.mark.parametrize("module", ["backend_gpu", "backend_gpu.__main__"])
+def test_importing_the_backend_leaves_torch_alone(module: str) -> None:
+    code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr or f"{module} imports torch"
+
+
+def test_no_file_is_a_drawer_for_everything() -> None:
+    drawers = {"utils.py", "common.py", "helpers.py"}
+    assert not [path for folder in (*RUNTIMES, "tests") for path in sources(folder) if path.name in drawers]
+
+
 def test_only_what_draws_or_remembers_knows_streamlit() -> None:
     page = {path for folder in ("page", "state") for path in sources(f"frontend_streamlit/{folder}")}
     page |= {ROOT / "frontend_streamlit" / name for name in ("app.py", "browser_storage.py")}
@@ -86,18 +98,6 @@ def test_only_what_draws_or_remembers_knows_streamlit() -> None:
 )
 def test_imports_of_the_page_point_one_way(folder: str, above: tuple[str, ...]) -> None:
     assert not wrong_imports(f"frontend_streamlit/{folder}", *(f"frontend_streamlit.{name}" for name in above))
-
-
-@pytest.mark.parametrize("module", ["backend_gpu", "backend_gpu.__main__"])
-def test_importing_the_backend_leaves_torch_alone(module: str) -> None:
-    code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr or f"{module} imports torch"
-
-
-def test_no_file_is_a_drawer_for_everything() -> None:
-    drawers = {"utils.py", "common.py", "helpers.py"}
-    assert not [path for folder in (*RUNTIMES, "tests") for path in sources(folder) if path.name in drawers]
 
 
 def test_only_settings_read_the_environment() -> None:
