@@ -73,7 +73,7 @@ class Part:
             self.command,
             env=environment,
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,  # what they tell goes to stderr
+            stdout=subprocess.DEVNULL,  # their messages go to stderr
             start_new_session=True,  # Ctrl-C reaches it through us, once
             preexec_fn=end_with_launcher if sys.platform == "linux" else None,
         )
@@ -94,7 +94,7 @@ class Part:
 
 
 def main() -> int:
-    """Run until Ctrl-C or SIGTERM, or until a process can't go on; what is wrong is told in one line."""
+    """Run until Ctrl-C or SIGTERM, or until a process can't go on; what is wrong is said in one line."""
     open_streams()
     parser = argparse.ArgumentParser(prog="python -m frontend_streamlit", description=__doc__)
     parser.add_argument("--with-backend", action="store_true", help="start the backend as well, and wait for both")
@@ -183,12 +183,12 @@ def address_of(host: str, port: int, prefix: str) -> str:
         try:
             probe.bind(address)
         except OSError as error:
-            told = f"port {port} can't be used ({error.strerror}): choose another with {prefix}_PORT=…"
+            reason = f"port {port} can't be used ({error.strerror}): choose another with {prefix}_PORT=…"
             if error.errno == errno.EADDRINUSE:
-                told = f"port {port} is taken: stop what uses it, or choose another with {prefix}_PORT=…"
+                reason = f"port {port} is taken: stop what uses it, or choose another with {prefix}_PORT=…"
             elif error.errno in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EINVAL):
-                told = f"{prefix}_HOST is {host!r}: this machine has no such address"
-            raise CantStart(told) from error
+                reason = f"{prefix}_HOST is {host!r}: this machine has no such address"
+            raise CantStart(reason) from error
     return str(address[0])
 
 
@@ -246,15 +246,15 @@ def run(
     Args:
         terminal: they end when it hangs up.
     """
-    started_at, told = time.monotonic(), False
+    started_at, has_announced = time.monotonic(), False
     try:
         while True:
             for part in parts:
                 part.look_after(environment)
-            if not told and all(part.is_ready for part in parts):
-                told = True
+            if not has_announced and all(part.is_ready for part in parts):
+                has_announced = True
                 tell(f"\n  言絵 is ready: {parts[-1].url}\n  Ctrl-C stops it.\n")
-            if not told and time.monotonic() - started_at > READY_TIMEOUT_S:
+            if not has_announced and time.monotonic() - started_at > READY_TIMEOUT_S:
                 raise CantStart(f"not ready after {READY_TIMEOUT_S} s: the lines above say why")
             if stopped.wait(POLL_INTERVAL_S) or (terminal is not None and has_hung_up(terminal)):
                 return 0

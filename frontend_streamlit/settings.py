@@ -14,8 +14,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from frontend_streamlit.gpu_vm import GpuVm
-
+VM_NAME = re.compile(r"projects/([a-z0-9.:-]+)/zones/([a-z0-9-]+)/instances/([a-z](?:[a-z0-9-]*[a-z0-9])?)")
 TranslatorName = Literal["auto", "offline", "google", "local"]
 
 
@@ -73,8 +72,20 @@ def web_address(url: str) -> str:
 def is_vm_name(name: str) -> str:
     """Refuse what names no machine."""
     if name:
-        GpuVm(name)
+        parts_of_vm_name(name)
     return name
+
+
+def parts_of_vm_name(name: str) -> tuple[str, str, str]:
+    """Project, zone and own name of the machine of that name.
+
+    Raises:
+        ValueError: it is not of that form.
+    """
+    match = VM_NAME.fullmatch(name)
+    if match is None:
+        raise ValueError(f"FRONTEND_GPU_VM is {name!r}, not projects/PROJECT/zones/ZONE/instances/NAME")
+    return match[1], match[2], match[3]
 
 
 def are_emails(addresses: str) -> str:

@@ -160,6 +160,27 @@ def test_no_file_is_a_drawer_for_everything() -> None:
     assert not [path for folder in (*RUNTIMES, "tests") for path in sources(folder) if path.name in drawers]
 
 
+def test_only_what_draws_or_remembers_knows_streamlit() -> None:
+    page = {path for folder in ("page", "state") for path in sources(f"frontend_streamlit/{folder}")}
+    page |= {ROOT / "frontend_streamlit" / name for name in ("app.py", "browser_storage.py")}
+    files = sources("frontend_streamlit")
+    assert page < set(files)
+    assert not [path for path in files if path not in page for name in imports(path) if is_within(name, "streamlit")]
+
+
+@pytest.mark.parametrize(
+    ("folder", "above"),
+    [
+        ("clients", ("page", "state", "texts", "browser_storage")),
+        ("translation", ("clients", "page", "state", "texts", "browser_storage")),
+        ("state", ("page", "texts", "browser_storage")),
+        ("texts", ("page", "browser_storage")),
+    ],
+)
+def test_imports_of_the_page_point_one_way(folder: str, above: tuple[str, ...]) -> None:
+    assert not wrong_imports(f"frontend_streamlit/{folder}", *(f"frontend_streamlit.{name}" for name in above))
+
+
 def test_only_settings_read_the_environment() -> None:
     names = {"environ", "environb", "getenv", "getenvb"}
     found = [

@@ -22,7 +22,7 @@ import requests
 from PIL import Image
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
-from frontend_streamlit.texts import JAPANESE
+from frontend_streamlit.texts.japanese import JAPANESE
 from tests.benchmarks.bench import machine
 from tests.browser.conftest import FLAGS, ROOT, chromium
 from tests.frontend_streamlit.fake_backend import FakeBackend, job_document, serve

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from frontend_streamlit.gpu_vm import BootPhase
+from frontend_streamlit.clients.gpu_vm import BootPhase
 
 ROOT = Path(__file__).parents[2]
 BOOT = ROOT / "terraform" / "app" / "boot"

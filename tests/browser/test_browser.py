@@ -10,8 +10,9 @@ import pytest
 import requests
 from playwright.sync_api import Locator, Page, expect
 
-from frontend_streamlit.backend_client import BackendUnavailable
-from frontend_streamlit.texts import ENGLISH, JAPANESE
+from frontend_streamlit.clients.backend import BackendUnavailable
+from frontend_streamlit.texts.english import ENGLISH
+from frontend_streamlit.texts.japanese import JAPANESE
 from tests.browser.conftest import SCREENSHOTS, Service, settle
 
 APPLE, ENGLISH_APPLE = "青い背景に赤いりんご", "a red apple on a blue background"
@@ -41,13 +42,18 @@ def last_long(page: Page, pictures: int = 8) -> None:
     page.get_by_text(JAPANESE.settings, exact=True).click()
     field(page, JAPANESE.count).fill(str(pictures))
     field(page, JAPANESE.count).press("Enter")
-    slider = page.get_by_role("slider", name=JAPANESE.steps)
+    slider = first_slider(page)
     slider.focus()
     slider.press("End")
     expect(slider).to_have_value("250")
     # A slider tells the page a moment later; then these are no named quality's numbers any more.
     expect(page.get_by_role("radio", name=JAPANESE.qualities["standard"])).not_to_be_checked()
     page.get_by_text(JAPANESE.settings, exact=True).click()
+
+
+def first_slider(page: Page) -> Locator:
+    """The one for the steps of the first stage."""
+    return page.get_by_role("slider").first
 
 
 def draw(page: Page, prompt: str = APPLE) -> None:
@@ -84,7 +90,7 @@ def test_a_sentence_becomes_a_picture(visit: Visit) -> None:
     preview = cards(page).locator("img")
     expect(preview).to_be_visible(timeout=LONG_MS)
     expect(page.get_by_role("progressbar")).to_be_visible()
-    expect(page.get_by_text("下描き")).to_contain_text("/250")
+    expect(cards(page)).to_contain_text("/250")
     shot(page, "2_running")
     preview.evaluate("image => image.mark = 'the first'")
     sources = {preview.get_attribute("src")}
@@ -98,7 +104,7 @@ def test_a_sentence_becomes_a_picture(visit: Visit) -> None:
     assert preview.evaluate("image => image.mark") == "the first", "the preview flickers: each one is a new element"
 
     page.reload()
-    expect(page.get_by_text("下描き")).to_contain_text("/250")
+    expect(cards(page)).to_contain_text("/250")
     shot(page, "3_after_a_refresh")
 
     button(page, JAPANESE.cancel).click()
@@ -106,7 +112,7 @@ def test_a_sentence_becomes_a_picture(visit: Visit) -> None:
     shot(page, "4_cancelled")
     expect(field(page, JAPANESE.prompt)).to_have_value(APPLE)
     page.get_by_text(JAPANESE.settings, exact=True).click()
-    expect(page.get_by_role("slider", name=JAPANESE.steps)).to_have_value("250")  # a refresh keeps the settings
+    expect(first_slider(page)).to_have_value("250")  # a refresh keeps the settings
     page.get_by_role("radio", name=JAPANESE.qualities["fast"]).or_(button(page, JAPANESE.qualities["fast"])).click()
     field(page, JAPANESE.count).fill("1")
     field(page, JAPANESE.count).press("Enter")

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from frontend_streamlit.identity import owner_of_account
-from frontend_streamlit.texts import JAPANESE
+from frontend_streamlit.clients.identity import owner_of_account
+from frontend_streamlit.texts.japanese import JAPANESE
 from tests.browser.conftest import SCREENSHOTS, Service, settle
 from tests.browser.oidc_provider import CLIENT_ID, CLIENT_SECRET, Provider, new_key, serve_provider
 from tests.browser.test_browser import APPLE, button, cards, draw, field

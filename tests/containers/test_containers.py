@@ -90,7 +90,7 @@ def test_the_page_draws_in_a_browser(stack: Stack) -> None:
         pytest.skip("chromium is not installed")
     from playwright.sync_api import expect, sync_playwright
 
-    from frontend_streamlit.texts import JAPANESE
+    from frontend_streamlit.texts.japanese import JAPANESE
 
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])

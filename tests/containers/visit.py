@@ -4,9 +4,9 @@ import json
 import sys
 import time
 
-from frontend_streamlit.backend_client import JobRequest
 from frontend_streamlit.clients import make_clients
-from frontend_streamlit.gallery import Picture
+from frontend_streamlit.clients.backend import JobRequest
+from frontend_streamlit.clients.gallery import Picture
 from frontend_streamlit.settings import Settings
 
 OWNER, DEADLINE_S = "visitor", 500.0

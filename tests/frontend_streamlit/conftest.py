@@ -5,7 +5,8 @@ import pytest
 import streamlit as st
 from streamlit.components.v2.component_manager import BidiComponentManager
 
-from frontend_streamlit import backend_client, clients
+from frontend_streamlit import clients
+from frontend_streamlit.clients import backend as backend_client
 from frontend_streamlit.settings import Settings
 from tests.frontend_streamlit.fake_backend import FakeBackend, serve
 from tests.frontend_streamlit.page import Page

@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 from tests.loopback import serving
 
-# What words are: a table of cases with the rule that the backend tells, for the tests of both runtimes
+# What words are: a table of cases with the rule that a model states, for the tests of both runtimes
 PROMPT_WORDS = json.loads((Path(__file__).parents[1] / "data" / "prompt_words.json").read_text(encoding="utf-8"))
 PIXEL = "data:image/gif;base64,R0lGODlhAQABAAAAACw="
 STATUS = {
@@ -22,10 +23,89 @@ STATUS = {
     "queued_jobs": 0,
     "running_jobs": 0,
     "idle_seconds": 3.0,
-    "vocabulary": ["a", "on", "red", "blue", "apple", "background"],
-    "word_pattern": PROMPT_WORDS["word_pattern"],
-    "function_words": PROMPT_WORDS["function_words"],
     "seconds_per_picture": 1.0,
+}
+THINGS = {
+    "concept": [{"ja": "りんご", "en": "apple"}, {"ja": "青りんご", "en": "green apple"}],
+    "colour": [{"ja": "赤", "en": "red"}, {"ja": "緑", "en": "green"}],
+    "scene": [{"ja": "草原", "en": "on the grass"}],
+    "style": [{"ja": "ドット絵", "en": "pixel art style"}],
+}
+SKETCH = {
+    "name": "base",
+    "label": {"ja": "下描き", "en": "sketch"},
+    "side": 64,
+    "steps": 20,
+    "steps_field": "steps",
+}
+FINISH = {
+    "name": "upsample",
+    "label": {"ja": "仕上げ", "en": "finish"},
+    "side": 256,
+    "steps": 4,
+    "steps_field": "upsample_steps",
+}
+MINI: dict[str, Any] = {  # as GET /v1/models/kotoe-mini answers
+    "id": "kotoe-mini",
+    "object": "model",
+    "created": 1640000000,
+    "owned_by": "kotoe",
+    "device": "cpu",
+    "model_hash": "0" * 64,
+    "versions": {"torch": "2.13.0"},
+    "stages": [SKETCH, FINISH],
+    "max_steps": 250,
+    "samplers": ["dpmpp_2m", "ddim", "ddpm"],
+    "sides": [64, 256],
+    "qualities": {
+        "fast": {"base": 10, "upsample": 3},
+        "standard": {"base": 20, "upsample": 4},
+        "high": {"base": 50, "upsample": 8},
+    },
+    "guidance": {"default": 2.5, "least": 1.0, "most": 20.0},
+    "negative_prompt": True,
+    "inpainting": False,
+    "languages": ["en"],
+    "license": "MIT",
+    "warnings": [],
+    "examples": [
+        {"ja": "青い背景に赤いりんご", "en": "a red apple on a blue background"},
+        {"ja": "夜空のロケット", "en": "a rocket in the night sky"},
+    ],
+    "vocabulary": {
+        "words": ["a", "on", "red", "blue", "apple", "background"],
+        "word_pattern": PROMPT_WORDS["word_pattern"],
+        "function_words": PROMPT_WORDS["function_words"],
+        "experimental": [],
+        "untrained": [],
+        "things": THINGS,
+    },
+    "sprites": "/v1/models/kotoe-mini/sprites.png",
+}
+OPEN: dict[str, Any] = MINI | {  # reads any English and can't draw people
+    "id": "open",
+    "stages": [SKETCH, FINISH | {"steps": 10}],
+    "qualities": {"fast": {"base": 12, "upsample": 6}, "standard": {"base": 20, "upsample": 10}},
+    "guidance": {"default": 3.0, "least": 1.0, "most": 20.0},
+    "warnings": [
+        {"words": ["woman", "man"], "text": {"ja": "人は描けません。", "en": "It draws no people."}},
+    ],
+    "examples": [{"ja": "コーギーの油絵", "en": "an oil painting of a corgi"}],
+    "vocabulary": None,
+    "sprites": None,
+}
+SMALL: dict[str, Any] = OPEN | {  # has one stage and no guidance
+    "id": "small",
+    "stages": [
+        {"name": "latent", "label": {"ja": "本描き", "en": "paint"}, "side": 96, "steps": 6, "steps_field": "steps"}
+    ],
+    "max_steps": 60,
+    "samplers": ["flow_euler"],
+    "sides": [96],
+    "qualities": {"quick": {"latent": 4}, "standard": {"latent": 8}},
+    "guidance": None,
+    "negative_prompt": False,
+    "warnings": [{"words": [], "text": {"ja": "ゆっくり描きます。", "en": "It draws slowly."}}],
 }
 CHOICES = {
     "source_prompt": "",
@@ -95,6 +175,7 @@ class FakeBackend:
     """Its state, to be changed by tests while it serves."""
 
     status: dict[str, Any] = field(default_factory=lambda: dict(STATUS))
+    model: dict[str, Any] = field(default_factory=lambda: deepcopy(MINI))
     jobs: list[dict[str, Any]] = field(default_factory=list)
     png: bytes = b""
     requests: list[tuple[str, str, Mapping[str, str], Any]] = field(default_factory=list)  # method, path, headers, body
@@ -113,6 +194,11 @@ class FakeBackend:
 
         self.overrides.append((method, path, once))
 
+    def run(self, model: dict[str, Any]) -> None:
+        """Run another model."""
+        self.model = deepcopy(model)
+        self.status["model"] = model["id"]
+
     def asked(self, method: str, path: str) -> list[tuple[str, str, Mapping[str, str], Any]]:
         """The requests of that kind so far."""
         return [request for request in self.requests if request[0] == method and request[1].startswith(path)]
@@ -128,6 +214,8 @@ class FakeBackend:
                     continue
         if path == "/v1/status":
             return Answer.of(self.status)
+        if path == f"/v1/models/{self.model['id']}":
+            return Answer.of(self.model)
         if method == "POST" and path == "/v1/jobs":
             key = headers["Idempotency-Key"]
             if key not in self.by_key:

@@ -12,7 +12,24 @@ from streamlit.proto.WidgetStates_pb2 import WidgetState
 from streamlit.testing.v1 import AppTest
 
 from frontend_streamlit.clients import Clients
-from frontend_streamlit.texts import JAPANESE
+from frontend_streamlit.texts.japanese import JAPANESE
+
+# What Streamlit's AppTest does not do: components of our own, and values of widgets that are not on the page. These two
+# functions alone use private names of Streamlit, of the version that constraints.txt pins: another may break them.
+
+
+def trigger(component_id: str, event: str, value: object) -> WidgetState:
+    """What a browser sends when a component's script calls setTriggerValue."""
+    sent = json.dumps([{"event": event, "value": value}])
+    return WidgetState(id=_make_trigger_id(component_id, "events"), json_trigger_value=sent)
+
+
+def run_with(app: AppTest, state: WidgetState) -> None:
+    """Run the script with one more widget's state."""
+    states = app._tree.get_widget_states()
+    states.widgets.append(state)
+    app._run(states)
+
 
 APP = Path(__file__).parents[2] / "frontend_streamlit" / "app.py"
 ME, OTHER = "m" * 32, "o" * 32
@@ -25,47 +42,54 @@ class Page:
     clients: Clients
     link: dict[str, str] = field(default_factory=lambda: {"u": ME})
     user: dict[str, Any] = field(default_factory=dict)  # signed in with OIDC
-    kept: dict[str, Any] = field(default_factory=dict)  # in the browser, by owner
+    stored: dict[str, Any] = field(default_factory=dict)  # in the browser, by owner
     app: AppTest = field(default_factory=lambda: AppTest.from_file(str(APP), default_timeout=20))
 
     def open(self) -> "Page":
-        """Load the page, or load it anew: nothing is left of the visit but the link and what the browser keeps."""
+        """Load the page, or load it anew: nothing is left of the visit but the link and what the browser stores."""
         self.app = AppTest.from_file(str(APP), default_timeout=20)
         self.app.query_params.update(self.link)
         self.app.user.update(self.user)
         return self.run()
 
+    def lose_server(self, view: str = "draw", **fields: str) -> "Page":
+        """Meet a new server: one run, interrupted before it learns what the browser stores; then these texts arrive."""
+        self.app = AppTest.from_file(str(APP), default_timeout=20)
+        self.app.query_params.update(self.link)
+        self.app.session_state["view"] = view
+        self.app.run()
+        for key, words in fields.items():
+            self.app.text_area(key=key).set_value(words)
+        return self
+
     def run(self) -> "Page":
         """Let the script run; a traceback never reaches the page."""
         self.app.run()
-        self.keep()
+        self.store()
         assert not self.app.exception
         values = self.app.query_params.items()  # a list if it came with the link, a word if the page has set it
         self.link = {name: value if isinstance(value, str) else value[0] for name, value in values}
         return self
 
-    def keep(self) -> None:
-        """Do what browser_keep.js does."""
-        for component in self.components("kotoe.keep"):
+    def store(self) -> None:
+        """Do what browser_storage.js does."""
+        for component in self.components("kotoe.storage"):
             data = json.loads(component.proto.json)
-            kept = self.kept.setdefault(data["owner"], {})
+            stored = self.stored.setdefault(data["owner"], {})
             if data["is_known"]:
-                waiting = kept.get("waiting", {}) | data["waiting"]
-                kept["waiting"] = {key: request for key, request in waiting.items() if key not in data["done"]}
-                kept |= {"draft": data["draft"], "typed": {}}
+                waiting = stored.get("waiting", {}) | data["waiting"]
+                stored["waiting"] = {key: request for key, request in waiting.items() if key not in data["done"]}
+                stored |= {"draft": data["draft"], "typed": {}}
             else:
-                self.tell(component.proto.id, kept)
+                self.send(trigger(component.proto.id, "stored", stored))
 
-    def tell(self, component_id: str, kept: dict[str, Any]) -> None:
-        """Run the script with what the browser has kept; AppTest itself knows no components."""
-        states = self.app._tree.get_widget_states()
-        told = json.dumps([{"event": "told", "value": kept}])
-        states.widgets.append(WidgetState(id=_make_trigger_id(component_id, "events"), json_trigger_value=told))
-        self.app._run(states)
-        self.keep()
+    def send(self, state: WidgetState) -> None:
+        """Run the script with a widget's state besides those that AppTest knows."""
+        run_with(self.app, state)
+        self.store()
 
     def forget_status(self) -> "Page":
-        """Let the time pass for which the backend's status is remembered."""
+        """Let the time pass for which the backend's status and the model's description are remembered."""
         st.cache_data.clear()
         st.cache_resource.clear()
         return self
@@ -115,9 +139,9 @@ class Page:
     def words(self) -> str:
         """All that is to read outside of fields and buttons."""
         kinds = (self.app.title, self.app.caption, self.app.markdown, self.app.info, self.app.warning, self.app.error)
-        told = [element.value for kind in kinds for element in kind]
+        texts = [element.value for kind in kinds for element in kind]
         bars = [bar.proto.text for bar in self.app.get("progress")]
-        return "\n".join([*told, *bars, *(toast.value for toast in self.app.toast)])
+        return "\n".join([*texts, *bars, *(toast.value for toast in self.app.toast)])
 
     @property
     def images(self) -> list[str]:
@@ -134,5 +158,5 @@ class Page:
         """Those of our own that are on the page."""
         return [found for found in self.app.get("bidi_component") if found.proto.component_name == name]
 
-    def is_surprised(self) -> bool:
-        return JAPANESE.surprise in self.words
+    def has_unexpected_error(self) -> bool:
+        return JAPANESE.unexpected_error in self.words

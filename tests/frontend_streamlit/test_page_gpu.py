@@ -6,13 +6,14 @@ from typing import Any, cast
 
 import pytest
 
-from frontend_streamlit import gpu_vm_errors as gpu
-from frontend_streamlit.backend_client import ERROR_OF
-from frontend_streamlit.gpu_vm import BootPhase, GpuVm, GpuVmState, VmStatus
-from frontend_streamlit.kept import MAX_WAITING, TooManyWait
-from frontend_streamlit.texts import ENGLISH, JAPANESE
-from tests.frontend_streamlit.fake_backend import CUT, Answer, FakeBackend
-from tests.frontend_streamlit.page import OTHER, Page
+from frontend_streamlit.clients import gpu_vm_errors as gpu
+from frontend_streamlit.clients.backend import ERROR_OF
+from frontend_streamlit.clients.gpu_vm import BootPhase, GpuVm, GpuVmState, VmStatus
+from frontend_streamlit.state.waiting import MAX_WAITING, TooManyWait
+from frontend_streamlit.texts.english import ENGLISH
+from frontend_streamlit.texts.japanese import JAPANESE
+from tests.frontend_streamlit.fake_backend import CUT, Answer, FakeBackend, job_document
+from tests.frontend_streamlit.page import ME, OTHER, Page
 
 APPLE, ENGLISH_APPLE = "青い背景に赤いりんご", "a red apple on a blue background"
 ASLEEP = GpuVmState(status=VmStatus.ASLEEP)
@@ -30,17 +31,17 @@ class FakeVm:
 
     def state(self) -> GpuVmState:
         self.asked += 1
-        return told(self.now)
+        return answered(self.now)
 
     def start(self) -> GpuVmState:
         self.starts += 1
-        answer = told(self.on_start)
+        answer = answered(self.on_start)
         if answer.status is VmStatus.STARTING:
             self.now = answer
         return answer
 
 
-def told(answer: GpuVmState | gpu.GpuVmError) -> GpuVmState:
+def answered(answer: GpuVmState | gpu.GpuVmError) -> GpuVmState:
     if isinstance(answer, gpu.GpuVmError):
         raise answer
     return answer
@@ -67,9 +68,9 @@ def submitted(backend: FakeBackend) -> list[dict[str, Any]]:
     return [job["request"] for job in backend.jobs]
 
 
-def kept_waiting(page: Page) -> dict[str, Any]:
-    [kept] = page.kept.values()
-    waiting: dict[str, Any] = kept["waiting"]
+def stored_waiting(page: Page) -> dict[str, Any]:
+    [stored] = page.stored.values()
+    waiting: dict[str, Any] = stored["waiting"]
     return waiting
 
 
@@ -113,7 +114,7 @@ def test_drawing_wakes_the_machine_and_draws_by_itself_when_it_is_ready(
     page.run()
     assert [request["prompt"] for request in submitted(backend)] == [ENGLISH_APPLE]
     assert "順番待ち" in page.words
-    assert not kept_waiting(page)
+    assert not stored_waiting(page)
     assert (page.prompt, vm.starts) == (APPLE, 1)
     page.run()
     assert len(submitted(backend)) == 1
@@ -133,11 +134,11 @@ def test_the_words_english_and_waiting_survive_a_refresh(page: Page, vm: FakeVm,
 
 def test_two_tabs_that_wait_for_the_same_picture_make_one_job(page: Page, vm: FakeVm, backend: FakeBackend) -> None:
     page.open().draw()
-    kept = deepcopy(page.kept)
+    stored = deepcopy(page.stored)
     vm.now = running(BootPhase.READY)
     wake_up(page, backend)
     page.run()
-    page.kept = kept
+    page.stored = stored
     page.open()
     assert len(backend.asked("POST", "/v1/jobs")) >= 2
     assert len(submitted(backend)) == 1
@@ -165,7 +166,20 @@ def test_all_that_was_asked_for_while_the_machine_wakes_is_drawn_in_that_order(
     wake_up(page, backend)
     page.run()
     assert [request["source_prompt"] for request in submitted(backend)] == ["赤いりんご", "白い犬", "黒い猫"]
-    assert not kept_waiting(page)
+    assert not stored_waiting(page)
+
+
+def test_the_same_words_once_more_wait_for_a_machine_that_has_fallen_asleep_too(
+    page: Page, vm: FakeVm, backend: FakeBackend
+) -> None:
+    wake_up(page, backend)
+    error = {"message": "…", "type": "server_error", "param": None, "code": "engine_crashed"}
+    backend.jobs = [job_document(1, "failed", request={"owner": ME}, error=error)]
+    page.open()
+    backend.answer_with(CUT)
+    page.press("again_")
+    assert vm.starts == 1
+    assert [request["prompt"] for request in stored_waiting(page).values()] == ["a red apple"]
 
 
 @pytest.mark.usefixtures("vm")
@@ -175,10 +189,10 @@ def test_what_another_tab_waits_for_is_not_forgotten(page: Page) -> None:
     page.open().draw("白い犬")
     second, page.app = page.app, first
     page.run()
-    assert len(kept_waiting(page)) == 2
+    assert len(stored_waiting(page)) == 2
     page.app = second
-    page.press(f"give_up_{next(iter(kept_waiting(page)))}")
-    assert [request["source_prompt"] for request in kept_waiting(page).values()] == ["白い犬"]
+    page.press(f"give_up_{next(iter(stored_waiting(page)))}")
+    assert [request["source_prompt"] for request in stored_waiting(page).values()] == ["白い犬"]
 
 
 @pytest.mark.usefixtures("vm")
@@ -189,7 +203,7 @@ def test_only_so_many_wait_and_the_next_is_told_and_stays_in_its_field(page: Pag
     assert not page.app.error
     page.press("draw")
     assert JAPANESE.errors[TooManyWait] in page.words
-    assert len(kept_waiting(page)) == MAX_WAITING
+    assert len(stored_waiting(page)) == MAX_WAITING
     assert page.prompt == APPLE
 
 
@@ -202,7 +216,7 @@ def test_what_the_backend_has_no_room_for_goes_on_waiting(
     wake_up(page, backend)
     backend.answer_with(Answer.error(429, code, Retry_After="40"), "/v1/jobs", "POST")
     assert JAPANESE.errors[ERROR_OF[code]] + "約40秒後に空きます。" in page.run().words
-    assert len(kept_waiting(page)) == 2
+    assert len(stored_waiting(page)) == 2
     backend.overrides.clear()
     page.run()
     assert len(submitted(backend)) == 2
@@ -228,7 +242,7 @@ def test_a_refresh_does_not_wake_a_machine_that_fell_asleep_again(page: Page, vm
 
 def test_waiting_can_be_given_up(page: Page, vm: FakeVm, backend: FakeBackend) -> None:
     page.open().draw().press("give_up_")
-    assert not kept_waiting(page)
+    assert not stored_waiting(page)
     assert page.prompt == APPLE
     vm.now = running(BootPhase.READY)
     wake_up(page, backend)
@@ -262,7 +276,7 @@ def test_why_the_machine_does_not_start_is_told_and_it_can_be_tried_again(
     else:
         vm.on_start = error
         page.open().draw()
-    assert [told.value for told in page.app.error] == [JAPANESE.errors[type(error)]]
+    assert [error.value for error in page.app.error] == [JAPANESE.errors[type(error)]]
     assert detail in page.words
     assert "Google's words" not in page.words
     assert page.prompt == APPLE
@@ -316,9 +330,9 @@ def test_a_model_that_still_loads_is_waited_for(page: Page, vm: FakeVm, backend:
     vm.now = running(BootPhase.READY)
     wake_up(page, backend)
     backend.answer_with(Answer.error(503, "model_loading"), "/v1/jobs", "POST")
-    assert kept_waiting(page.run())
+    assert stored_waiting(page.run())
     wake_up(page, backend)
-    assert not kept_waiting(page.run())
+    assert not stored_waiting(page.run())
     assert len(submitted(backend)) == 1
 
 
@@ -331,7 +345,7 @@ def test_what_the_backend_refuses_after_all_is_told_and_waits_no_more(
     backend.answer_with(Answer.error(400, "invalid_prompt"), "/v1/jobs", "POST")
     page.run()
     assert f"**{APPLE}**: {JAPANESE.errors[ERROR_OF['invalid_prompt']]}" in page.words
-    assert not kept_waiting(page)
+    assert not stored_waiting(page)
     assert page.prompt == APPLE
 
 

@@ -2,12 +2,11 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
-from frontend_streamlit import backend_client
-from frontend_streamlit.backend_client import (
+from frontend_streamlit.clients import backend as backend_client
+from frontend_streamlit.clients.backend import (
     ERROR_OF,
     BackendBroken,
     BackendClient,
@@ -20,7 +19,7 @@ from frontend_streamlit.backend_client import (
     Progress,
     QueueFull,
 )
-from tests.frontend_streamlit.fake_backend import CUT, PIXEL, PROMPT_WORDS, Answer, FakeBackend, job_document, serve
+from tests.frontend_streamlit.fake_backend import CUT, PIXEL, Answer, FakeBackend, job_document, serve
 
 
 def only_job(client: BackendClient) -> Job:
@@ -232,21 +231,18 @@ def test_one_client_serves_several_threads(backend: FakeBackend) -> None:
     assert answers == [True] * 16
 
 
-def test_words_outside_the_models_vocabulary_are_found(client: BackendClient, backend: FakeBackend) -> None:
-    status = client.read_status()
-    assert status.unknown_words("A red apple, on a t-shirt on a BLUE background") == ["t-shirt"]
-    backend.status["vocabulary"] = []
-    assert client.read_status().unknown_words("anything goes") == []
+def test_a_model_is_asked_for_by_its_name_and_read(client: BackendClient, backend: FakeBackend) -> None:
+    backend.model["id"] = "a/model of ours"
+    backend.answer_with(Answer.of(backend.model), "/v1/models/a%2Fmodel%20of%20ours")
+    model = client.read_model("a/model of ours")
+    assert [stage.name for stage in model.stages] == ["base", "upsample"]
+    assert model.guidance is not None
+    assert (model.samplers[0], model.guidance.default, model.has_negative_prompt) == ("dpmpp_2m", 2.5, True)
 
 
-@pytest.mark.parametrize("case", PROMPT_WORDS["cases"], ids=lambda case: ascii(case["prompt"]))
-def test_words_are_unknown_by_the_rule_that_the_backend_tells(
-    client: BackendClient, backend: FakeBackend, case: dict[str, Any]
+def test_a_description_that_nobody_understands_is_an_error_of_the_backend(
+    client: BackendClient, backend: FakeBackend
 ) -> None:
-    backend.status |= {name: PROMPT_WORDS[name] for name in ("vocabulary", "word_pattern", "function_words")}
-    assert client.read_status().unknown_words(case["prompt"]) == case["unknown_words"]
-
-
-def test_a_backend_that_tells_no_rule_is_left_to_judge_by_itself(client: BackendClient, backend: FakeBackend) -> None:
-    del backend.status["word_pattern"], backend.status["function_words"]
-    assert client.read_status().unknown_words("anything goes") == []
+    del backend.model["stages"]
+    with pytest.raises(BackendBroken):
+        client.read_model("kotoe-mini")

@@ -2,12 +2,11 @@
 
 import streamlit as st
 
-from frontend_streamlit import browser
-from frontend_streamlit.browser import data_url
+from frontend_streamlit.browser_storage import data_url, save
 from frontend_streamlit.clients import Clients
-from frontend_streamlit.components import as_text, surprises_told, texts_of
-from frontend_streamlit.gallery import GalleryUnavailable, Picture, zipped
-from frontend_streamlit.session import Session
+from frontend_streamlit.clients.gallery import GalleryUnavailable, Picture, zipped
+from frontend_streamlit.page.shared import as_text, shows_unexpected_errors, texts_of
+from frontend_streamlit.state.session import Session
 from frontend_streamlit.texts import sentence_for
 
 PICTURES_PER_PAGE = 12
@@ -22,14 +21,14 @@ def show_gallery(session: Session, clients: Clients) -> None:
         texts.search,
         key="search",
         on_change=session.act,
-        args=(session.turn_page, 0),
+        args=(session.album.turn_to, 0),
         persist_state="session",
     )
     try:
         names = clients.gallery.search(session.owner, words)
         pages = max(1, -(-len(names) // PICTURES_PER_PAGE))
-        session.page = min(session.page, pages - 1)
-        first = session.page * PICTURES_PER_PAGE
+        session.album.page = min(session.album.page, pages - 1)
+        first = session.album.page * PICTURES_PER_PAGE
         pictures = clients.gallery.pictures(session.owner, names[first : first + PICTURES_PER_PAGE])
     except GalleryUnavailable as error:
         st.warning(sentence_for(error, texts))
@@ -48,17 +47,17 @@ def show_gallery(session: Session, clients: Clients) -> None:
         st.button(
             texts.newer,
             key="newer",
-            disabled=session.page == 0,
+            disabled=session.album.page == 0,
             on_click=session.act,
-            args=(session.turn_page, session.page - 1),
+            args=(session.album.turn_to, session.album.page - 1),
         )
-        st.caption(texts.page_of.format(session.page + 1, pages, len(names)), width="content")
+        st.caption(texts.page_of.format(session.album.page + 1, pages, len(names)), width="content")
         st.button(
             texts.older,
             key="older",
-            disabled=session.page + 1 >= pages,
+            disabled=session.album.page + 1 >= pages,
             on_click=session.act,
-            args=(session.turn_page, session.page + 1),
+            args=(session.album.turn_to, session.album.page + 1),
         )
         st.fragment(show_zip)(session, pictures)
 
@@ -66,19 +65,19 @@ def show_gallery(session: Session, clients: Clients) -> None:
 def show_zip(session: Session, pictures: list[Picture]) -> None:
     """A button that saves the pictures in one file."""
     if st.button(texts_of(session).zip, key="zip"):
-        browser.save(zipped(pictures), "kotoe.zip", "application/zip")
+        save(zipped(pictures), "kotoe.zip", "application/zip")
 
 
 def show_gallery_error(session: Session) -> None:
     """Why a picture could not be deleted, once."""
-    if session.gallery_error is not None:
-        st.error(sentence_for(session.gallery_error, texts_of(session)))
-        session.gallery_error = None
+    if session.album.error is not None:
+        st.error(sentence_for(session.album.error, texts_of(session)))
+        session.album.error = None
 
 
 def show_picture(session: Session, clients: Clients, picture: Picture) -> None:
     """One picture, large, with how it was made and what can be done with it."""
-    with surprises_told(texts_of(session)):
+    with shows_unexpected_errors(texts_of(session)):
         draw_picture(session, clients, picture)
 
 
@@ -93,29 +92,36 @@ def draw_picture(session: Session, clients: Clients, picture: Picture) -> None:
         st.image(data_url(picture.png), width=LARGE_WIDTH)
     st.markdown(f"**{as_text(picture.source_prompt)}**")
     st.caption(as_text(picture.prompt))
-    st.caption(
-        f"{picture.made_at.astimezone():%Y-%m-%d %H:%M} · {record.get('model')} · seed {picture.seed} · "
-        f"{record.get('sampler')} {record.get('steps')}+{record.get('upsample_steps')} · "
-        f"guidance {record.get('guidance_scale')}"
-    )
+    st.caption(" · ".join(facts_of(picture)))
     with st.container(horizontal=True):
         if st.button(texts.download, key=f"get_{picture.name}"):
-            browser.save(picture.png, picture.name, "image/png")
+            save(picture.png, picture.name, "image/png")
         for label, key, act, arguments in (
             (texts.use_settings, "use", session.use_settings, (record,)),
             (texts.same_prompt, "again", session.draw_again, (record, clients)),
         ):
             if st.button(label, key=f"{key}_{picture.name}", on_click=session.act, args=(act, *arguments)):
                 st.rerun()  # without the dialog
-        if session.to_delete != picture.name:
+        if session.album.to_delete != picture.name:
             st.button(
                 texts.delete,
                 key=f"delete_{picture.name}",
                 on_click=session.act,
-                args=(session.ask_to_delete, picture.name),
+                args=(session.album.ask_to_delete, picture.name),
             )
-    if session.to_delete == picture.name:
+    if session.album.to_delete == picture.name:
         confirm_deletion(session, clients, picture)
+
+
+def facts_of(picture: Picture) -> list[str]:
+    """When and how a picture was made."""
+    record = picture.record
+    steps = [str(record[name]) for name in ("steps", "upsample_steps") if record.get(name) is not None]
+    facts = [f"{picture.made_at.astimezone():%Y-%m-%d %H:%M}", f"{record.get('model')}", f"seed {picture.seed}"]
+    facts.append(f"{record.get('sampler')} {'+'.join(steps)}")
+    if record.get("guidance_scale") is not None:
+        facts.append(f"guidance {record['guidance_scale']}")
+    return facts
 
 
 def confirm_deletion(session: Session, clients: Clients, picture: Picture) -> None:
@@ -123,14 +129,14 @@ def confirm_deletion(session: Session, clients: Clients, picture: Picture) -> No
     texts = texts_of(session)
 
     def delete() -> None:
-        if session.delete(picture.name, clients):
+        if session.album.delete(session.owner, picture.name, clients.gallery):
             st.toast(texts.deleted)
 
     st.warning(texts.delete_question)
     with st.container(horizontal=True):
         yes, no = f"yes_{picture.name}", f"no_{picture.name}"
         st.button(texts.delete_yes, key=yes, type="primary", on_click=session.act, args=(delete,))
-        st.button(texts.keep, key=no, on_click=session.act, args=(session.ask_to_delete, ""))
+        st.button(texts.keep, key=no, on_click=session.act, args=(session.album.ask_to_delete, ""))
 
 
 def short(words: str, most: int = 40) -> str:

@@ -44,7 +44,7 @@ class GpuPermissionMissing(GpuVmError):
 
 
 class GpuQuotaMissing(GpuVmError):
-    """The project may not run this GPU; `quota` is empty and `limit` None where Google didn't tell."""
+    """The project may not run this GPU; `quota` is empty and `limit` None where Google didn't name them."""
 
     def __init__(self, message: str, quota: str = "", limit: float | None = None) -> None:
         super().__init__(message)
@@ -123,8 +123,8 @@ def _error_of(refusal: _Refusal) -> GpuVmError:
     if refusal.has_reason("ratelimitexceeded") or refusal.http_status == HTTPStatus.TOO_MANY_REQUESTS:
         return GpuVmUnreachable(message)
     if refusal.has_reason("quotaexceeded"):
-        told = _QUOTA.search(message)
-        quota, limit = told.groups() if told else ("", None)
+        match = _QUOTA.search(message)
+        quota, limit = match.groups() if match else ("", None)
         return GpuQuotaMissing(message, quota, None if limit is None else float(limit))
     if refusal.has_reason("resourcenotready"):
         return GpuVmBusy(message)
@@ -132,8 +132,8 @@ def _error_of(refusal: _Refusal) -> GpuVmError:
         case HTTPStatus.UNAUTHORIZED:
             return GpuCredentialsMissing(message)
         case HTTPStatus.FORBIDDEN:
-            told = _PERMISSION.search(message)
-            return GpuPermissionMissing(message, told[1] if told else "")
+            missing = _PERMISSION.search(message)
+            return GpuPermissionMissing(message, missing[1] if missing else "")
         case HTTPStatus.NOT_FOUND:
             return GpuVmMissing(message)
         case status if status >= HTTPStatus.INTERNAL_SERVER_ERROR:

@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jwt.algorithms import ECAlgorithm
 from pydantic import ValidationError
 
-from frontend_streamlit.gallery import OWNER
-from frontend_streamlit.identity import (
+from frontend_streamlit.clients.gallery import OWNER
+from frontend_streamlit.clients.identity import (
     IAP_HEADER,
     IAP_ISSUER,
     NotVerified,

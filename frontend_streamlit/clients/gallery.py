@@ -2,6 +2,7 @@
 
 import io
 import json
+import logging
 import re
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,11 @@ from typing import Any
 import fsspec
 from PIL import Image, UnidentifiedImageError
 
+from frontend_streamlit.clients.model import ModelDescription, read_description
+
+logger = logging.getLogger(__name__)
+
+DESCRIPTION = ".model/description.json"
 OWNER = re.compile(r"[A-Za-z0-9_-]{1,64}")
 NAME = re.compile(r"[0-9]{8}T[0-9]{6}_[0-9a-f]{32}_[0-9]\.png")
 CACHED_PICTURES = 512  # a picture never changes; some 100 KB each
@@ -102,6 +108,20 @@ class Gallery:
         with access_to(path) as (files, options), suppress(FileNotFoundError):
             files.rm_file(path, **options)
         self._open.cache_clear()
+
+    def description(self) -> ModelDescription | None:
+        """The model that draws into this gallery, as its service wrote it down; None if nothing legible is there."""
+        path = f"{self.root}/{DESCRIPTION}"
+        with access_to(path) as (files, options):
+            try:
+                content = files.cat_file(path, **options)
+            except (FileNotFoundError, IsADirectoryError):
+                return None
+        try:
+            return read_description(json.loads(content))
+        except ValueError:
+            logger.warning("the description of the model is broken or of another version", extra={"path": path})
+            return None
 
     def _read(self, owner: str, name: str) -> Picture:
         path = f"{self.root}/{owner}/{name}"

@@ -1,10 +1,9 @@
 """The GPU machine behind the page: where it is between asleep and ready, and how to wake it.
 
-Nothing is remembered here between calls: a page that was refreshed, or opened elsewhere, is told the same.
+Nothing is remembered here between calls: a page that was refreshed, or opened elsewhere, sees the same.
 """
 
 import logging
-import re
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,7 +12,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from frontend_streamlit.gpu_vm_errors import (
+from frontend_streamlit.clients.gpu_vm_errors import (
     GpuCredentialsMissing,
     GpuPermissionMissing,
     GpuVmBusy,
@@ -23,6 +22,7 @@ from frontend_streamlit.gpu_vm_errors import (
     failure_of,
     google_errors_as_ours,
 )
+from frontend_streamlit.settings import parts_of_vm_name
 
 if TYPE_CHECKING:  # importing Google's client takes seconds; a page without a machine never needs it
     from google.auth.credentials import Credentials
@@ -35,7 +35,6 @@ FAILURE_IS_NEWS_S = 600.0  # a start that failed earlier than this says nothing 
 CLOCK_SKEW_S = 5.0  # between the machine, which dates its phases, and Google, which dates its start
 MIN_CALL_TIMEOUT_S = 0.5  # loading Google's client, once, may have used up the time
 
-_NAME = re.compile(r"projects/([a-z0-9.:-]+)/zones/([a-z0-9-]+)/instances/([a-z](?:[a-z0-9-]*[a-z0-9])?)")
 _GUEST_ATTRIBUTES = "app/"
 _PHASE_KEY = "phase"
 _LONG_AGO = datetime.min.replace(tzinfo=UTC)
@@ -75,10 +74,6 @@ class GpuVmState:
     elapsed_s: float | None = None
     failure: GpuVmError | None = None
 
-    @property
-    def is_ready(self) -> bool:
-        return self.phase is BootPhase.READY
-
 
 _STATUS_OF = {
     "PENDING": VmStatus.STARTING,
@@ -114,29 +109,26 @@ class GpuVm:
         credentials: "Credentials | None" = None,
         timeout_s: float = TIMEOUT_S,
     ) -> None:
-        match = _NAME.fullmatch(name)
-        if match is None:
-            raise ValueError(f"FRONTEND_GPU_VM is {name!r}, not projects/PROJECT/zones/ZONE/instances/NAME")
-        self.project, self.zone, self.instance = match.groups()
+        self.project, self.zone, self.instance = parts_of_vm_name(name)
         self._endpoint = endpoint
         self._credentials = credentials
         self._timeout_s = timeout_s
-        self._told: set[str] = set()
+        self._warned: set[str] = set()
 
     def state(self) -> GpuVmState:
         """Ask where the machine is: two or three short calls.
 
-        Raises: GpuVmError if it can't be asked; a start that failed is told in the state instead.
+        Raises: GpuVmError if it can't be asked; a start that failed is part of the state instead.
         """
         deadline = time.monotonic() + self._timeout_s
         return self._state_of(self._get(deadline), deadline)
 
     def start(self) -> GpuVmState:
-        """Start the machine if it is asleep, don't wait for it, and tell where it is now.
+        """Start the machine if it is asleep, don't wait for it, and return where it is now.
 
         A machine that is starting or running is left alone. One that is still stopping can't be started: call again.
 
-        Raises: GpuVmError if it can't be asked or Google refuses at once; what fails later is told by `state`.
+        Raises: GpuVmError if it can't be asked or Google refuses at once; what fails later is part of the next `state`.
         """
         deadline = time.monotonic() + self._timeout_s
         instance = self._get(deadline)
@@ -151,7 +143,7 @@ class GpuVm:
             return GpuVmState(status=VmStatus.STOPPING)
         if failure := failure_of(operation):
             raise failure
-        logger.info("told the GPU machine to start", extra={"instance": self.instance, "zone": self.zone})
+        logger.info("the GPU machine was asked to start", extra={"instance": self.instance, "zone": self.zone})
         return GpuVmState(status=VmStatus.STARTING, elapsed_s=0.0)
 
     def _state_of(self, instance: "Instance", deadline: float) -> GpuVmState:
@@ -235,8 +227,8 @@ class GpuVm:
         return {"project": self.project, "zone": self.zone, "instance": self.instance}
 
     def _warn_once(self, message: str) -> None:
-        if message not in self._told:
-            self._told.add(message)
+        if message not in self._warned:
+            self._warned.add(message)
             logger.warning(message, extra={"instance": self.instance, "zone": self.zone})
 
     @cached_property

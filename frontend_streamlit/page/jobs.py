@@ -5,13 +5,13 @@ from dataclasses import replace
 
 import streamlit as st
 
-from frontend_streamlit import browser
-from frontend_streamlit.backend_client import BackendError, BackendUnavailable, Image, Job
-from frontend_streamlit.browser import data_url
+from frontend_streamlit.browser_storage import data_url, save
 from frontend_streamlit.clients import Clients
-from frontend_streamlit.components import as_text, surprises_told, texts_of
-from frontend_streamlit.session import Session
-from frontend_streamlit.texts import LANGUAGES, Texts, duration, sentence_for
+from frontend_streamlit.clients.backend import BackendError, BackendUnavailable, Image, Job
+from frontend_streamlit.clients.model import ModelDescription
+from frontend_streamlit.page.shared import as_text, shows_unexpected_errors, texts_of
+from frontend_streamlit.state.session import Session
+from frontend_streamlit.texts import duration, sentence_for
 
 POLL_INTERVAL_S = 1.0  # while a job is live
 RETRY_INTERVAL_S = 5.0  # while the backend does not answer
@@ -29,7 +29,7 @@ def show_jobs(session: Session, clients: Clients) -> None:
 
 
 def read_jobs(session: Session, clients: Clients) -> list[Job] | BackendError:
-    """The user's jobs, newest first, or why they can't be told."""
+    """The user's jobs, newest first, or why nobody knows them."""
     try:
         return clients.backend.list_jobs(session.owner, SHOWN_JOBS)
     except BackendError as error:
@@ -52,13 +52,13 @@ def follow_jobs(
         first: the answer to show first, taken out by the first run.
     """
     texts = texts_of(session)
-    with surprises_told(texts):
+    with shows_unexpected_errors(texts):
         jobs = first.pop() if first else read_jobs(session, clients)
         if isinstance(jobs, BackendError):
             sentence = sentence_for(jobs, texts)
-            is_told = session.submit_error is not None and sentence_for(session.submit_error, texts) == sentence
-            sleeps = clients.gpu_vm is not None and isinstance(jobs, BackendUnavailable)  # which is told elsewhere
-            if not is_told and not sleeps:
+            is_shown = session.submit_error is not None and sentence_for(session.submit_error, texts) == sentence
+            sleeps = clients.gpu_vm is not None and isinstance(jobs, BackendUnavailable)  # which is shown elsewhere
+            if not is_shown and not sleeps:
                 st.warning(sentence)
         else:
             draw_job_cards(session, clients, jobs)
@@ -69,7 +69,9 @@ def follow_jobs(
 def draw_job_cards(session: Session, clients: Clients, jobs: list[Job]) -> None:
     """Cards of the jobs that are live or have not ended long ago."""
     oldest = time.time() - SHOWN_AFTER_END_S
-    shown = [job for job in jobs if not job.has_ended or (job.id not in session.dismissed and job.created_at > oldest)]
+    shown = [
+        job for job in jobs if not job.has_ended or (job.id not in session.cards.dismissed and job.created_at > oldest)
+    ]
     if not shown:
         st.caption(texts_of(session).no_jobs)
     for job in shown:
@@ -81,13 +83,13 @@ def draw_job_card(session: Session, clients: Clients, job: Job) -> None:
     """One job: what was asked, how far it is, its pictures."""
     texts = texts_of(session)
     label, key = (texts.dismiss, f"dismiss_{job.id}") if job.has_ended else (texts.cancel, f"cancel_{job.id}")
-    action = (session.dismiss, job.id) if job.has_ended else (session.cancel, job.id, clients)
+    action = (session.cards.dismiss, job.id) if job.has_ended else (session.cards.cancel, job.id, clients)
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         st.markdown(f"**{as_text(job.request.source_prompt or job.request.prompt)}**", width="content")
         st.button(label, key=key, type="tertiary", on_click=session.act, args=action)
     if job.unknown_words:
         st.caption(texts.left_out.format(as_text(texts.comma.join(job.unknown_words))))
-    if error := session.cancel_errors.pop(job.id, None):
+    if error := session.cards.cancel_errors.pop(job.id, None):
         st.error(sentence_for(error, texts))
     if job.status == "succeeded":
         draw_results(session, clients, job)
@@ -98,21 +100,29 @@ def draw_job_card(session: Session, clients: Clients, job: Job) -> None:
     elif job.status == "cancelled":
         st.caption(texts.status[job.status])
     else:
-        st.progress(job.progress.fraction if job.progress else 0.0, text=progress_line(job, texts))
+        st.progress(job.progress.fraction if job.progress else 0.0, text=progress_line(job, session))
         if job.preview:
             st.image(job.preview, width=PREVIEW_WIDTH * min(job.request.n, 4))
 
 
-def progress_line(job: Job, texts: Texts) -> str:
+def progress_line(job: Job, session: Session) -> str:
     """Where a live job is, in words."""
+    texts = texts_of(session)
     parts = [texts.status[job.status]]
     if job.position is not None:
         parts.append(texts.place.format(job.position))
     if job.progress is not None:
-        parts.append(f"{texts.stage[job.progress.stage]} {job.progress.step}/{job.progress.total_steps}")
+        stage = stage_label(job.progress.stage, session.model, session.language)
+        parts.append(f"{stage} {job.progress.step}/{job.progress.total_steps}")
     if job.eta_s is not None:
         parts.append(texts.eta.format(duration(job.eta_s, texts)))
-    return "・".join(parts) if texts is LANGUAGES["ja"] else ", ".join(parts)
+    return texts.between_facts.join(parts)
+
+
+def stage_label(name: str, model: ModelDescription | None, language: str) -> str:
+    """What a stage is called: its bare name, where the model does not say."""
+    stages = model.stages if model is not None else ()
+    return next((stage.label.in_language(language) for stage in stages if stage.name == name), name)
 
 
 def draw_results(session: Session, clients: Clients, job: Job) -> None:
@@ -128,20 +138,15 @@ def draw_results(session: Session, clients: Clients, job: Job) -> None:
                     continue
                 st.image(data_url(png), width="stretch")
                 if st.button(texts.download, key=f"save_{job.id}_{image.index}"):
-                    browser.save(png, f"kotoe_{job.id[:8]}_{image.index}.png", "image/png")
+                    save(png, f"kotoe_{job.id[:8]}_{image.index}.png", "image/png")
     show_submit_again(session, clients, job, texts.same_prompt)
 
 
 def show_submit_again(session: Session, clients: Clients, job: Job, label: str) -> None:
     """A button that hands in the same request with a new seed."""
-    if not st.button(label, key=f"again_{job.id}"):
-        return
-    try:
-        clients.backend.submit(replace(job.request, seed=None))
-    except BackendError as error:
-        st.error(sentence_for(error, texts_of(session)))
-    else:
-        st.rerun()
+    again = (session.submit, replace(job.request, seed=None), clients)
+    if st.button(label, key=f"again_{job.id}", on_click=session.act, args=again):
+        st.rerun()  # of the whole page, which shows what became of it
 
 
 @st.cache_data(max_entries=256, show_spinner=False)

@@ -15,8 +15,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from google.oauth2.credentials import Credentials
 
-from frontend_streamlit.gpu_vm import BootPhase, GpuVm, GpuVmState, VmStatus
-from frontend_streamlit.gpu_vm_errors import (
+from frontend_streamlit.clients.gpu_vm import BootPhase, GpuVm, GpuVmState, VmStatus
+from frontend_streamlit.clients.gpu_vm_errors import (
     GpuCredentialsMissing,
     GpuOutOfStock,
     GpuPermissionMissing,
@@ -246,7 +246,7 @@ def test_from_asleep_to_ready_through_all_phases(compute: Compute, vm: GpuVm) ->
     compute.run()
     seen.append(vm.state().phase)
     for phase in ("boot", "driver", "pull", "loading", "ready"):
-        assert not vm.state().is_ready
+        assert vm.state().phase is not BootPhase.READY
         compute.write_phase(phase)
         seen.append(vm.state().phase)
     assert seen == [
@@ -257,7 +257,7 @@ def test_from_asleep_to_ready_through_all_phases(compute: Compute, vm: GpuVm) ->
         BootPhase.LOADING,
         BootPhase.READY,
     ]
-    assert vm.state().is_ready
+    assert vm.state().phase is BootPhase.READY
 
 
 def test_a_machine_whose_boot_failed_says_so(compute: Compute, vm: GpuVm) -> None:
@@ -330,7 +330,7 @@ def test_starting_twice_orders_once(compute: Compute, vm: GpuVm) -> None:
     assert vm.start().status is VmStatus.STARTING
     compute.run()
     compute.write_phase("ready")
-    assert vm.start().is_ready
+    assert vm.start().phase is BootPhase.READY
     assert compute.calls.count("start") == 1
 
 
@@ -592,7 +592,7 @@ def test_a_name_has_its_parts() -> None:
 
 def test_a_page_without_a_machine_does_not_load_googles_client() -> None:
     code = (
-        "import sys; from frontend_streamlit.gpu_vm import GpuVm; "
+        "import sys; from frontend_streamlit.clients.gpu_vm import GpuVm; "
         f"GpuVm({NAME!r}); sys.exit(any(name.startswith('google') for name in sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

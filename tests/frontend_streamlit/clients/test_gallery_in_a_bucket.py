@@ -9,11 +9,11 @@ import gcsfs
 import pytest
 
 from backend_gpu.gallery import Gallery as BackendGallery
-from frontend_streamlit import gallery as page_gallery
-from frontend_streamlit.gallery import Gallery, GalleryUnavailable
-from frontend_streamlit.texts import JAPANESE
+from frontend_streamlit.clients import gallery as page_gallery
+from frontend_streamlit.clients.gallery import Gallery, GalleryUnavailable
+from frontend_streamlit.texts.japanese import JAPANESE
 from tests.backend_gpu.test_gallery import Emulator, emulator
-from tests.frontend_streamlit.fake_backend import CUT, FakeBackend
+from tests.frontend_streamlit.fake_backend import CUT, MINI, FakeBackend
 from tests.frontend_streamlit.page import ME, OTHER, Page
 from tests.frontend_streamlit.pictures import png_of
 from tests.loopback import serving
@@ -72,6 +72,15 @@ def test_a_deleted_picture_is_gone_and_the_others_stay() -> None:
         gallery.delete(ME, names[0])
         assert gallery.names(ME) == [names[1]]
     assert [picture.name for picture in gallery.pictures(ME, names)] == [names[1]]
+
+
+@pytest.mark.usefixtures("emulator")
+def test_the_model_is_described_beside_the_pictures() -> None:
+    assert Gallery(ROOT).description() is None
+    gcsfs.core.GCSFileSystem().pipe_file(f"{ROOT}/.model/description.json", json.dumps(MINI).encode())
+    model = Gallery(ROOT).description()
+    assert model is not None
+    assert model.id == "kotoe-mini"
 
 
 @pytest.mark.usefixtures("emulator")

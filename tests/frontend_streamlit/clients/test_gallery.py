@@ -1,4 +1,5 @@
 import io
+import json
 import os
 import zipfile
 from datetime import UTC, datetime
@@ -7,7 +8,8 @@ from pathlib import Path
 import pytest
 from PIL import Image, PngImagePlugin
 
-from frontend_streamlit.gallery import Gallery, GalleryUnavailable, zipped
+from frontend_streamlit.clients.gallery import Gallery, GalleryUnavailable, zipped
+from tests.frontend_streamlit.fake_backend import MINI
 from tests.frontend_streamlit.pictures import RECORD, png_of, put_picture
 
 ME, OTHER = "m" * 32, "o" * 32
@@ -188,3 +190,18 @@ def test_a_zip_holds_the_files_as_they_are(gallery: Gallery, tmp_path: Path) -> 
     with zipfile.ZipFile(io.BytesIO(zipped(pictures))) as archive:
         assert archive.namelist() == names
         assert archive.read(names[1]) == png_of(seed=2)
+
+
+def test_the_model_is_described_beside_the_pictures(gallery: Gallery, tmp_path: Path) -> None:
+    assert gallery.description() is None
+    (tmp_path / ".model").mkdir()
+    for content in (b"", b"\xff", b"[]", b'{"id": "kotoe-mini"}'):
+        (tmp_path / ".model" / "description.json").write_bytes(content)
+        assert gallery.description() is None
+    (tmp_path / ".model" / "description.json").write_text(json.dumps(MINI), encoding="utf-8")
+    model = gallery.description()
+    assert model is not None
+    assert model.id == "kotoe-mini"
+    gallery.root = "invented://bucket"
+    with pytest.raises(GalleryUnavailable):
+        gallery.description()

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from frontend_streamlit.backend_client import BackendClient
-from frontend_streamlit.gallery import Gallery
-from frontend_streamlit.gpu_vm import GpuVm
+from frontend_streamlit.clients.backend import BackendClient
+from frontend_streamlit.clients.gallery import Gallery
+from frontend_streamlit.clients.gpu_vm import GpuVm
 from frontend_streamlit.settings import Settings
 from frontend_streamlit.translation import Translator
 from frontend_streamlit.translation.choose import choose_translator

@@ -1,4 +1,4 @@
-"""What needs the browser's help: keeping what the user has written, and saving files. Nothing lives in this process."""
+"""What needs the browser's help: storing what the user has written, and saving files. Nothing lives in this process."""
 
 import base64
 import uuid
@@ -8,9 +8,9 @@ from pathlib import Path
 import streamlit as st
 
 from frontend_streamlit.clients import Clients
-from frontend_streamlit.session import Session
+from frontend_streamlit.state.session import Session
 
-TEXTS = ("prompt", "english", "negative")  # keys of the fields that are kept while they are being written
+TEXTS = ("prompt", "english", "negative")  # keys of the fields that are stored while they are being written
 
 
 def script(name: str) -> str:
@@ -18,17 +18,17 @@ def script(name: str) -> str:
     return Path(__file__).with_name(name).read_text(encoding="utf-8")
 
 
-keeper = st.components.v2.component("kotoe.keep", js=script("browser_keep.js"))
+storage = st.components.v2.component("kotoe.storage", js=script("browser_storage.js"))
 saver = st.components.v2.component("kotoe.save", js=script("browser_save.js"))
 
 
-def keep(session: Session, clients: Clients) -> None:
-    """Let the browser keep what would be lost with this visit, or tell what it kept of an earlier one."""
+def store(session: Session, clients: Clients) -> None:
+    """Let the browser store what would be lost with this visit, or send what it stored of an earlier one."""
 
     def take() -> None:
-        session.take_kept(st.session_state.keep.told, clients.translator)
+        session.take_stored(st.session_state["storage"].stored, clients.translator)
 
-    keeper(key="keep", data=session.to_keep() | {"texts": TEXTS}, on_told_change=partial(session.act, take))
+    storage(key="storage", data=session.to_store() | {"texts": TEXTS}, on_stored_change=partial(session.act, take))
 
 
 def save(content: bytes, name: str, kind: str) -> None:

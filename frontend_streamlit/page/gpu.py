@@ -2,12 +2,12 @@
 
 import streamlit as st
 
-from frontend_streamlit.backend_client import Status
 from frontend_streamlit.clients import Clients
-from frontend_streamlit.components import as_text, surprises_told, texts_of
-from frontend_streamlit.gpu_vm import BootPhase, GpuVm, GpuVmState, VmStatus
-from frontend_streamlit.gpu_vm_errors import GpuOutOfStock, GpuPermissionMissing, GpuQuotaMissing, GpuVmError
-from frontend_streamlit.session import Session
+from frontend_streamlit.clients.backend import Status
+from frontend_streamlit.clients.gpu_vm import BootPhase, GpuVm, GpuVmState, VmStatus
+from frontend_streamlit.clients.gpu_vm_errors import GpuOutOfStock, GpuPermissionMissing, GpuQuotaMissing, GpuVmError
+from frontend_streamlit.page.shared import as_text, shows_unexpected_errors, texts_of
+from frontend_streamlit.state.session import Session
 from frontend_streamlit.texts import Texts, sentence_for
 
 POLL_INTERVAL_S = 3.0  # while something waits for the machine
@@ -17,12 +17,12 @@ PHASES = (VmStatus.STARTING, BootPhase.BOOT, BootPhase.DRIVER, BootPhase.PULL, B
 def show_gpu(session: Session, clients: Clients, status: Status | None) -> None:
     """The GPU machine: asleep, or on its way to draw what waits for it."""
     texts = texts_of(session)
-    for prompt, error in session.refused.items():
+    for prompt, error in session.waiting.refused.items():
         st.error(f"**{as_text(prompt)}**: {sentence_for(error, texts)}")
     gpu_vm = clients.gpu_vm
     if gpu_vm is None:
         return
-    if session.waiting:
+    if session.waiting.requests:
         st.fragment(run_every=POLL_INTERVAL_S)(follow_gpu)(session, clients, gpu_vm)
     elif status is None:
         try:
@@ -43,19 +43,19 @@ def gpu_state(_gpu_vm: GpuVm) -> GpuVmState:
 def follow_gpu(session: Session, clients: Clients, gpu_vm: GpuVm) -> None:
     """Phase and time of the machine that something waits for; hands that in when the machine is ready."""
     texts = texts_of(session)
-    waiting = list(session.waiting)
-    with surprises_told(texts):
+    waiting = list(session.waiting.requests)
+    with shows_unexpected_errors(texts):
         with st.container(border=True):
             st.markdown(texts.gpu_waking)
             draw_gpu_state(session, clients, gpu_vm)
-            for pending in session.waiting:
+            for pending in session.waiting.requests:
                 prompt = pending.request.source_prompt or pending.request.prompt
                 with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
                     st.markdown(f"**{as_text(prompt)}**", width="content")
-                    key, give_up = f"give_up_{pending.key}", (session.stop_waiting, pending.key)
+                    key, give_up = f"give_up_{pending.key}", (session.waiting.remove, pending.key)
                     if st.button(texts.cancel, key=key, type="tertiary", on_click=session.act, args=give_up):
                         st.rerun()
-        if session.waiting != waiting:
+        if session.waiting.requests != waiting:
             st.rerun()  # of the whole page, which then follows the jobs
 
 
@@ -63,24 +63,24 @@ def draw_gpu_state(session: Session, clients: Clients, gpu_vm: GpuVm) -> None:
     """How far the machine is, or why it is not."""
     texts = texts_of(session)
     try:
-        state = session.follow_gpu(clients, gpu_vm)
+        state = session.waiting.follow(clients, gpu_vm)
     except GpuVmError as error:  # the next run asks again
-        show_gpu_error(session.gpu_error or error, texts)
+        show_gpu_error(session.waiting.gpu_error or error, texts)
         is_stuck = True
     else:
         is_stuck = state.phase is BootPhase.ERROR or state.status is VmStatus.ASLEEP
         phase = state.phase or state.status
-        if session.gpu_error is not None:
-            show_gpu_error(session.gpu_error, texts)
+        if session.waiting.gpu_error is not None:
+            show_gpu_error(session.waiting.gpu_error, texts)
         elif state.phase is BootPhase.ERROR:
             st.error(texts.gpu_failed)
-        elif session.waits_on is not None:
-            st.info(sentence_for(session.waits_on, texts))
+        elif session.waiting.backend_error is not None:
+            st.info(sentence_for(session.waiting.backend_error, texts))
         else:
             done = PHASES.index(phase) / len(PHASES) if phase in PHASES else 0.0
             st.progress(done, text=gpu_line(state, texts))
-    if is_stuck and not session.is_start_due:
-        st.button(texts.gpu_wake_again, key="wake_gpu", on_click=session.act, args=(session.wake, gpu_vm))
+    if is_stuck and not session.waiting.is_start_due:
+        st.button(texts.gpu_wake_again, key="wake_gpu", on_click=session.act, args=(session.waiting.wake, gpu_vm))
 
 
 def gpu_line(state: GpuVmState, texts: Texts) -> str:

@@ -1,28 +1,23 @@
 """The backend over HTTP: what the page may ask it, and what can go wrong, as types."""
 
 import inspect
-import re
 import time
-import unicodedata
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, Literal, TypeVar
+from urllib.parse import quote
 
 import requests
 from requests.adapters import HTTPAdapter
+
+from frontend_streamlit.clients.model import ModelDescription, read_description
 
 Answer = TypeVar("Answer")
 JobStatus = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 CONNECT_TIMEOUT_S, READ_TIMEOUT_S = 2.0, 10.0
 MAX_CONNECTIONS = 32  # kept open for later calls
-# Beside format characters: fillers, and marks that choose a look
-UNSEEN = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u3164\uffa0") | {
-    chr(code)
-    for first, last in ((0x180B, 0x180F), (0xFE00, 0xFE0F), (0xE0100, 0xE01EF))
-    for code in range(first, last + 1)
-}
 SUBMIT_PAUSES_S = (0.2, 0.8)  # between tries with one key: the same job, however often it arrives
 
 
@@ -121,7 +116,7 @@ class JobRequest:
 class Progress:
     """How far a running job is."""
 
-    stage: Literal["base", "upsample"]
+    stage: str
     step: int
     total_steps: int
     fraction: float
@@ -167,27 +162,6 @@ class Status:
     is_ready: bool
     queued_jobs: int
     running_jobs: int
-    vocabulary: frozenset[str]  # empty: any English
-    word_pattern: str  # of a word of a prompt, as a regular expression
-    function_words: frozenset[str]  # never unknown
-    experimental: tuple[str, ...]  # phrases that it knows but does not draw well
-    untrained: frozenset[str]  # names of things whose words it knows from elsewhere, but that it never saw
-
-    def unknown_words(self, english: str) -> list[str]:
-        """Words of a prompt that the model has never seen, by the rule that it tells; a Job names those left out."""
-        if not self.vocabulary or not self.word_pattern:
-            return []
-        known = self.vocabulary | self.function_words
-        words = dict.fromkeys(re.findall(self.word_pattern, folded(english)))
-        return [word for word in words if word not in known]
-
-    def draws(self, phrase: str) -> bool:
-        """Whether the model was trained to draw what a phrase of its grammar names."""
-        return phrase not in self.untrained and not self.unknown_words(phrase)
-
-    def experimental_phrases(self, english: str) -> list[str]:
-        """Phrases in a prompt that the model does not draw well."""
-        return [phrase for phrase in self.experimental if re.search(rf"\b{re.escape(phrase)}\b", english.lower())]
 
 
 class BackendClient:
@@ -256,6 +230,14 @@ class BackendClient:
         """
         return self._call("GET", "/v1/status", read_status)
 
+    def read_model(self, model_id: str) -> ModelDescription:
+        """What a model says of itself.
+
+        Raises:
+            BackendError: one of its kinds.
+        """
+        return self._call("GET", f"/v1/models/{quote(model_id, safe='')}", read_description)
+
     def _call(self, method: str, path: str, read: Callable[[Mapping[str, Any]], Answer], **arguments: Any) -> Answer:
         response = self._response(method, path, **arguments)
         try:
@@ -277,19 +259,11 @@ class BackendClient:
         raise error_of(response)
 
 
-def folded(text: str) -> str:
-    """A text as the backend looks for words in it: NFKC, lower case, without characters that nobody sees."""
-    seen = "".join(
-        character for character in text if unicodedata.category(character) != "Cf" and character not in UNSEEN
-    )
-    return unicodedata.normalize("NFKC", seen).casefold()
-
-
 def error_of(response: requests.Response) -> BackendError:
     """What an answer that is no success means."""
     try:
-        told = response.json()["error"]
-        kind, message = ERROR_OF.get(told["code"], BackendBroken), str(told["message"])
+        error = response.json()["error"]
+        kind, message = ERROR_OF.get(error["code"], BackendBroken), str(error["message"])
     except (ValueError, KeyError, TypeError):
         kind, message = BackendUnavailable, ""  # not the backend: something in between
     retry_after = response.headers.get("Retry-After", "")
@@ -304,11 +278,6 @@ def read_status(document: Mapping[str, Any]) -> Status:
         is_ready=document["ready"],
         queued_jobs=document["queued_jobs"],
         running_jobs=document["running_jobs"],
-        vocabulary=frozenset(document["vocabulary"]),
-        word_pattern=document.get("word_pattern", ""),  # from here on older backends don't tell
-        function_words=frozenset(document.get("function_words", ())),
-        experimental=tuple(document.get("experimental", ())),
-        untrained=frozenset(document.get("untrained", ())),
     )
 
 

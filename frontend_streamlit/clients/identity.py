@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from frontend_streamlit.gallery import OWNER
+from frontend_streamlit.clients.gallery import OWNER
 
 IAP_HEADER = "X-Goog-Iap-Jwt-Assertion"
 IAP_KEYS_URL = "https://www.gstatic.com/iap/verify/public_key-jwk"

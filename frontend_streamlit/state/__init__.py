@@ -1,0 +1,1 @@
+"""What a visit of the page remembers."""
