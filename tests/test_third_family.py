@@ -9,15 +9,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import openai
 import pytest
 from PIL import Image
 
 from backend_gpu.engine.models import FAMILIES
 from backend_gpu.image_command import make_images
+from frontend_streamlit import clients
+from frontend_streamlit.settings import Settings as PageSettings
+from frontend_streamlit.texts.japanese import JAPANESE
 from tests.backend_gpu.api.running_service import RunningService, error_of, running_service
 from tests.backend_gpu.waiting import wait_until
+from tests.frontend_streamlit.page import ME, Page
 from tests.third_family import RINGS, SIDE
 
 
@@ -50,7 +53,7 @@ def test_the_native_face_draws_with_the_familys_own_choices(service: RunningServ
     assert json.loads(pictures[0].info["kotoe"])["upsample_steps"] is None
     assert pictures[0].info["parameters"].splitlines()[1].startswith("Steps: 6, Sampler: spiral, CFG scale: 1.0")
     again = service.wait_for(service.submit(**request)["id"])
-    assert np.array_equal(opened(service.http.get(again["images"][0]["url"]).content), pictures[0])
+    assert opened(service.http.get(again["images"][0]["url"]).content).tobytes() == pictures[0].tobytes()
 
 
 @pytest.mark.parametrize(
@@ -85,7 +88,7 @@ def test_it_says_what_it_is_over_http_and_beside_the_gallery(service: RunningSer
 def test_openais_client_gets_its_pictures_as_large_as_they_are(service: RunningService) -> None:
     with openai.OpenAI(base_url=f"{service.url}/v1", api_key="none") as client:
         answer = client.images.generate(prompt="rings", model="rings", response_format="b64_json")
-    assert answer.size == f"{SIDE}x{SIDE}"  # type: ignore[comparison-overlap]  # the client knows its own sizes only
+    assert answer.size == f"{SIDE}x{SIDE}"
     assert answer.data
     assert opened(base64.b64decode(answer.data[0].b64_json or "")).size == (SIDE, SIDE)
 
@@ -99,3 +102,23 @@ def test_the_command_line_draws_with_it(
     assert opened((tmp_path / "a.png").read_bytes()).size == (SIDE, SIDE)
     assert "load " in (out := capsys.readouterr().out)
     assert "paint " in out
+
+
+def test_the_page_shows_its_form_and_draws_with_it(service: RunningService, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = PageSettings(
+        backend_url=service.url, gallery=service.service.settings.gallery_root, translator="offline"
+    )
+    page = Page(clients.make_clients(settings))
+    monkeypatch.setattr(clients, "make_clients", lambda _: page.clients)
+    page.forget_status().open()
+    (slider,) = page.app.slider
+    assert (slider.label, slider.value) == (JAPANESE.steps.format("輪を描く"), 6)
+    assert page.app.selectbox(key="sampler").options == ["spiral"]
+    assert not page.app.text_input
+    assert [button.label for button in page.app.button if (button.key or "").startswith("example_")] == [
+        "rings in water"
+    ]
+    page.draw("赤いりんご")
+    (job,) = service.http.get("/v1/jobs", params={"owner": ME}).json()["data"]
+    assert service.wait_for(job["id"])["status"] == "succeeded"
+    assert page.run().has("save_")
