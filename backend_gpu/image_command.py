@@ -14,7 +14,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from backend_gpu.engine import StepReport
-from backend_gpu.engine.models import family_of
+from backend_gpu.engine.models import FAMILIES, family_of
 from backend_gpu.errors import InvalidRequest
 from backend_gpu.files import write_file
 from backend_gpu.jobs.png import encode_png
@@ -45,7 +45,10 @@ def make_images(options: argparse.Namespace) -> None:
     count = whole_number("n", options.n, 1, MAX_PICTURES)
     seed = random.randrange(MAX_SEED) if options.seed is None else whole_number("seed", options.seed, 0, MAX_SEED)
     settings = read_settings()
-    settings.model = options.model or settings.model
+    if options.model:
+        if options.model not in FAMILIES:
+            raise InvalidRequest(f"there is no model {options.model!r}: choose {' or '.join(FAMILIES)}")
+        settings.model = options.model
     info = family_of(settings).describe(settings)
     paths = output_paths(options.out, count)
     translation = read_translation(sys.stdin.buffer.read())
@@ -55,7 +58,7 @@ def make_images(options: argparse.Namespace) -> None:
     if translation.suggestions:
         tell(f"perhaps you meant: {suggested(translation)}", sys.stderr)
     if translation.not_drawn and info.vocabulary:
-        tell(f"beyond what the model {info.model} can draw: {', '.join(translation.not_drawn)}", sys.stderr)
+        tell(f"beyond what the model {settings.model} can draw: {', '.join(translation.not_drawn)}", sys.stderr)
     submission = submission_of(translation, count, seed)
     draw_and_write(settings, JobRequest.of(submission, info), paths)
 

@@ -30,5 +30,5 @@ def family_of(settings: Settings) -> Family:
         InvalidRequest: there is none of that name.
     """
     if settings.model not in FAMILIES:
-        raise InvalidRequest(f"there is no model {settings.model!r}: choose {' or '.join(FAMILIES)}", "model")
+        raise InvalidRequest(f"BACKEND_MODEL is {settings.model!r}: choose {' or '.join(FAMILIES)}", "model")
     return FAMILIES[settings.model]

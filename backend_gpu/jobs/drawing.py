@@ -19,6 +19,7 @@ from backend_gpu.jobs.job import Job, JobError
 from backend_gpu.jobs.pictures import Delivery, Pictures
 from backend_gpu.jobs.png import encode_png
 from backend_gpu.jobs.progress import BatchEnded, Chunk, RunningBatch, StepObserver
+from backend_gpu.jobs.request import JobRequest
 from backend_gpu.jobs.slots import Slot, Slots
 from backend_gpu.jobs.store import JobStore
 from backend_gpu.metrics import Metrics
@@ -90,11 +91,10 @@ class Drawer:
             logger.info("job started", extra=job.log_ids | {"batch_jobs": len(batch)})
         outputs.feed.publish_all()
         try:
-            if (model := batch[0].request.model) != (now := self.engine.info.model):
-                message = f"this was for the model {model}, but the service runs {now} now: send it again"
-                self._fail(batch, JobError("model_not_found", message))
-                return
-            self._finish(batch, self._pixels(running))
+            if refusal := self._refusal(batch[0].request):
+                self._fail(batch, refusal)
+            else:
+                self._finish(batch, self._pixels(running))
         except BatchEnded:
             if self.slots.aborting.is_set():
                 outputs.store.put_back([job.id for job in batch])
@@ -113,6 +113,16 @@ class Drawer:
             self.slots.end(self.slot)
             outputs.metrics.running_jobs.dec(len(batch))
             outputs.feed.publish_all()
+
+    def _refusal(self, request: JobRequest) -> JobError | None:
+        """Why a batch of such requests can't be drawn: they were made for what drew here before."""
+        info = self.engine.info
+        if request.model != info.model:
+            message = f"this was for the model {request.model}, but the service runs {info.model} now: send it again"
+            return JobError("model_not_found", message)
+        if request.sampler not in info.samplers:
+            return JobError("unreadable_request", f"sampler: {info.model} has no {request.sampler!r}")
+        return None
 
     def _pixels(self, running: RunningBatch) -> list[Pixels]:
         """The pictures of every job, each (n, H, W, 3)."""

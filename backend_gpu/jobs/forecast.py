@@ -105,6 +105,7 @@ class Forecast:
 
 
 def batch_key(engine: Engine, request: JobRequest) -> str:
-    """Requests with equal keys may share a batch of that engine; for another model a batch fails as a whole."""
+    """Requests with equal keys may share a batch of that engine, which draws or refuses them as a whole."""
     drawing, *_ = request.drawings()
-    return f"{request.model} {engine.batch_key(drawing, request.batch_settings(engine.info))}"
+    own_key = engine.batch_key(drawing, request.batch_settings(engine.info))
+    return f"{request.model} {request.sampler} {own_key}"

@@ -27,7 +27,6 @@ STAGES = (
     Stage(name="base", label=Text("下描き", "sketch"), side=64, steps=10, is_guided=True),
     Stage(name="upsample", label=Text("仕上げ", "finish"), side=256, steps=4),
 )
-SIDES = {stage.name: stage.side for stage in STAGES}
 
 
 class FakeEngine:
@@ -41,6 +40,7 @@ class FakeEngine:
         samplers=("dpmpp_2m", "ddim", "ddpm"),
         guidance=Guidance(default=2.5),
         has_negative_prompt=True,
+        license="MIT",
         versions={"torch": "2"},
     )
 
@@ -102,7 +102,7 @@ class FakeEngine:
         self, drawings: Sequence[Drawing], settings: BatchSettings
     ) -> Generator[StepReport | Pixels, None, None]:
         if drawings[0].prompt == SMOKE_PROMPT:
-            yield estimate(drawings, "base", 1.0)
+            yield estimate(drawings, self.info.side, 1.0)
             return
         self.batches.append(list(drawings))
         if len(drawings) > self.memory_pictures:
@@ -117,13 +117,14 @@ class FakeEngine:
 
     def _draw(self, drawings: Sequence[Drawing], settings: BatchSettings) -> Generator[StepReport | Pixels, None, None]:
         previews, done = Previews(sum(settings.steps.values()), self.clock), 0
+        sides = {stage.name: stage.side for stage in self.info.stages}
         for stage, total in settings.steps.items():
             for step in range(1, total + 1):
                 self._step(stage, drawings)
                 done += 1
-                x_start = estimate(drawings, stage, step / total) if previews.is_due(done) else None
+                x_start = estimate(drawings, sides[stage], step / total) if previews.is_due(done) else None
                 yield StepReport(stage=stage, step=step, total_steps=total, x_start=x_start)
-        yield estimate(drawings, stage, 1.0)
+        yield estimate(drawings, sides[stage], 1.0)
 
     def _step(self, stage: str, drawings: Sequence[Drawing]) -> None:
         with self._gate:
@@ -139,12 +140,12 @@ class FakeEngine:
         self.spend(self.step_s(stage, len(drawings)))
 
 
-def estimate(drawings: Sequence[Drawing], stage: str, share: float) -> Pixels:
+def estimate(drawings: Sequence[Drawing], side: int, share: float) -> Pixels:
     """The pictures, as bright as the share of steps that are done."""
-    return np.stack([(share * picture(drawing, SIDES[stage])).astype(np.uint8) for drawing in drawings])
+    return np.stack([(share * picture(drawing, side)).astype(np.uint8) for drawing in drawings])
 
 
-def picture(drawing: Drawing, side: int = SIDES["upsample"]) -> Pixels:
+def picture(drawing: Drawing, side: int = 256) -> Pixels:
     """(side, side, 3), another one for every other drawing."""
     text = f"{drawing.prompt}|{drawing.negative_prompt}|{drawing.guidance_scale}"
     colours = np.random.default_rng([drawing.seed, zlib.crc32(text.encode())]).integers(0, 256, (4, 4, 3), np.uint8)

@@ -53,7 +53,6 @@ class RunningService(ServiceCalls):
         return self.service.queue._worker
 
 
-DESCRIBED = replace(FakeEngine.info, device="", model_hash="")  # before it is loaded
 Serve = Callable[..., AbstractContextManager[RunningService]]
 
 
@@ -72,7 +71,9 @@ def running_service(
     options = queue_options(made)
     options = replace(options, worker=replace(options.worker, storage_retry_s=storage_retry_s))
     open_any = open_engine or (lambda: engine)
-    family = family or Family(describe=lambda _: DESCRIBED, open=lambda _: open_any())
+    family = family or Family(
+        describe=lambda _: replace(engine.info, device="", model_hash=""), open=lambda _: open_any()
+    )
     service = build_service(made, family, options)
     worker = service.queue._worker
     listener = listen("127.0.0.1", 0)

@@ -37,7 +37,7 @@ def events_of(running: RunningService, job_id: str) -> list[dict[str, Any]]:
 def followed(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """All documents of a job of 10 + 4 steps that was followed from the queue to its end; every step is told."""
     with pytest.MonkeyPatch.context() as patch, running_service(tmp_path_factory.mktemp("followed")) as running:
-        patch.setattr(progress, "TELL_INTERVAL_S", 0.0)
+        patch.setattr(progress, "PUBLISH_INTERVAL_S", 0.0)
         running.engine.hold()
         running.submit(steps=1)
         running.engine.wait_for_step()

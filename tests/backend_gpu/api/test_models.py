@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from backend_gpu.engine import EngineInfo, ModelWarning, Stage, Text, Vocabulary
+from backend_gpu.engine.models import FAMILIES, Family
 from tests.backend_gpu.api.running_service import RunningService, Serve, error_of, running_service
 from tests.backend_gpu.fake_engine import FakeEngine
 
@@ -66,14 +67,14 @@ def test_a_model_describes_itself(full: RunningService) -> None:
         "stages": [
             {
                 "name": "base",
-                "label": {"ja": "下絵", "en": "sketch"},
+                "label": {"ja": "下描き", "en": "sketch"},
                 "side": 64,
                 "steps": 10,
                 "steps_field": "steps",
             },
             {
                 "name": "upsample",
-                "label": {"ja": "仕上げ", "en": "enlargement"},
+                "label": {"ja": "仕上げ", "en": "finish"},
                 "side": 256,
                 "steps": 4,
                 "steps_field": "upsample_steps",
@@ -128,7 +129,8 @@ def test_a_model_is_described_while_it_loads(serve: Serve, name: str, model_id: 
         may_load.wait()
         return FakeEngine()
 
-    with serve(model=name, open_engine=slow_engine) as running:
+    family = Family(describe=FAMILIES[name].describe, open=lambda _: slow_engine())
+    with serve(model=name, open_engine=slow_engine, family=family) as running:
         document = running.http.get(f"/v1/models/{model_id}").json()
         may_load.set()
     assert (document["device"], document["model_hash"]) == (None, None)

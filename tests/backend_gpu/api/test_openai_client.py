@@ -274,7 +274,7 @@ def have_come(events: list[Any], count: int) -> bool:
 def test_a_stream_shows_as_many_partial_images_as_wanted(
     serve: Serve, wanted: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(progress, "TELL_INTERVAL_S", 0.0)
+    monkeypatch.setattr(progress, "PUBLISH_INTERVAL_S", 0.0)
     with serve() as running, client_of(running) as client:
         running.engine.hold()
         events: list[Any] = []
