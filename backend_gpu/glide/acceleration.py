@@ -9,7 +9,7 @@ from backend_gpu.glide.cpu_kernels import pack
 from backend_gpu.glide.unet import UNet
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
-LARGEST_KEPT_BYTES = 2**31 - 1  # the most that mallopt can be told
+LARGEST_KEPT_BYTES = 2**31 - 1  # the most that mallopt takes
 
 
 def best_dtype(device: torch.device) -> torch.dtype:

@@ -81,7 +81,7 @@ def evaluation_lines(report: Mapping[str, Any]) -> list[str]:
     ]
     for form, scores in report["scores"]["forms"].items():
         figures = ", ".join(
-            f"{name.replace('_', ' ')} {told(name, value)}" for name, value in scores["figures"].items()
+            f"{name.replace('_', ' ')} {figure(name, value)}" for name, value in scores["figures"].items()
         )
         captions = f"{scores['captions']}{', held out' if scores['held_out'] else ''}"
         verdict = "passes" if scores["passes"] else "**experimental**"
@@ -122,5 +122,5 @@ def percent(share: float) -> str:
     return f"{100 * share:.0f}%"
 
 
-def told(name: str, value: float) -> str:
+def figure(name: str, value: float) -> str:
     return f"{value:.1f}/255" if name.endswith("rgb_error") else percent(value)

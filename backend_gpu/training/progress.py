@@ -7,7 +7,7 @@ from datetime import timedelta
 from backend_gpu.streams import tell
 
 TERMINAL_INTERVAL_S, LOG_INTERVAL_S = 1.0, 60.0
-LOSSES = 100  # of the last steps, whose mean is told
+LOSSES = 100  # of the last steps, whose mean is shown
 
 
 class Progress:
@@ -23,19 +23,19 @@ class Progress:
         self.name, self.minutes = name, minutes
         self.is_terminal = sys.stdout.isatty()
         self._interval_s = TERMINAL_INTERVAL_S if self.is_terminal else LOG_INTERVAL_S
-        self._told_at = now
+        self._shown_at = now
         self._losses: deque[float] = deque(maxlen=LOSSES)
 
     def step(self, done_minutes: float, pictures: int, loss: float, now: float) -> None:
         """Note a step, and tell of it if it is time to."""
         self._losses.append(loss)
-        if now - self._told_at < self._interval_s:
+        if now - self._shown_at < self._interval_s:
             return
-        self._told_at = now
+        self._shown_at = now
         left = timedelta(seconds=max(0, round(60 * (self.minutes - done_minutes))))
         mean = sum(self._losses) / len(self._losses)
-        time_told = f"{done_minutes:.1f} of {self.minutes:g} min, {left} left"
-        line = f"{self.name}: {time_told}, {pictures:,} pictures, loss {mean:.4f}"
+        minutes = f"{done_minutes:.1f} of {self.minutes:g} min, {left} left"
+        line = f"{self.name}: {minutes}, {pictures:,} pictures, loss {mean:.4f}"
         tell(f"\r{line}\x1b[K", end="") if self.is_terminal else tell(line)
 
     def end(self, line: str) -> None:

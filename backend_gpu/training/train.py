@@ -376,13 +376,11 @@ def begun(name: str, training: Training) -> str:
     plan = training.plan
     if training.minutes >= plan.minutes:
         return f"{name}: has had its {plan.minutes:g} min ({training.checkpoint}); MINUTES sets more"
-    told = f"{name}: {plan.minutes:g} min"
+    run = f"{name}: {plan.minutes:g} min"
     if training.minutes:
-        return f"{told}, going on after {training.minutes:.1f} min from {training.checkpoint}"
+        return f"{run}, going on after {training.minutes:.1f} min from {training.checkpoint}"
     return (
-        f"{told}, starting from the weights of an earlier model"
-        if training.before["steps"]
-        else f"{told}, from nothing"
+        f"{run}, starting from the weights of an earlier model" if training.before["steps"] else f"{run}, from nothing"
     )
 
 

@@ -132,14 +132,6 @@ def test_a_suspended_run_leaves_its_callers_gradients_alone(
         assert (torch.is_grad_enabled(), torch.is_inference_mode_enabled()) == (has_gradients, False)
 
 
-def test_what_a_run_yields_can_be_computed_with_gradients(pipeline: Pipeline) -> None:
-    progress = next(pipeline.generate([Picture(prompt="dog", seed=1)], QUICK))
-    assert isinstance(progress, Progress)
-    x_start = progress.x_start.requires_grad_()
-    x_start.square().sum().backward()  # type: ignore[no-untyped-call]  # torch has no types for it
-    assert torch.equal(torch.as_tensor(x_start.grad), 2 * x_start)
-
-
 def test_the_text_is_read_once_per_different_prompt(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     rows: list[int] = []
     encode_text = pipeline.base.encode_text
