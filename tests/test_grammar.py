@@ -4,9 +4,11 @@ import random
 
 import pytest
 
+from backend_gpu.engine import mini
 from backend_gpu.mini.vocabulary import load_vocabulary, with_article
+from backend_gpu.settings import Settings
 from backend_gpu.training.scenes import Mix, random_scene
-from frontend_streamlit.translation.offline import DEFAULT_DATA_DIR
+from frontend_streamlit.translation.offline import DEFAULT_DATA_DIR, OfflineTranslator
 from frontend_streamlit.translation.offline.lexicon import Lexicon
 
 VOCABULARY = load_vocabulary()
@@ -86,3 +88,10 @@ def test_the_limits_are_those_of_the_pictures_that_training_draws() -> None:
 
 def test_both_readers_know_the_same_own_colours() -> None:
     assert {c.english: c.colour for c in VOCABULARY.concepts if c.colour} == LEXICON.own_colours
+
+
+def test_the_examples_of_the_embedded_model_say_the_same_in_both_languages() -> None:
+    translator = OfflineTranslator(DEFAULT_DATA_DIR)
+    for example in mini.describe(Settings()).examples:
+        translation = translator.translate(example.ja)
+        assert (translation.english, translation.unknown_words, translation.not_drawn) == (example.en, (), ())

@@ -53,8 +53,8 @@ def describe(settings: Settings) -> EngineInfo:
         license="MIT",
         examples=(
             Text("青い背景に赤いりんご", "a red apple on a blue background"),
-            Text("夜空のロケット", "a rocket in the night sky"),
-            Text("草原にいる犬", "a dog in a meadow"),
+            Text("夜空のロケット", "a rocket at night"),
+            Text("草原にいる犬", "a dog on the grass"),
             Text("海の中のタコ", "an octopus under the sea"),
             Text("白い背景のパンダ", "a panda on a white background"),
             Text("雪の中のペンギン", "a penguin in the snow"),

@@ -121,7 +121,7 @@ class Drawer:
             message = f"this was for the model {request.model}, but the service runs {info.model} now: send it again"
             return JobError("model_not_found", message)
         if request.sampler not in info.samplers:
-            return JobError("unreadable_request", f"sampler: {info.model} has no {request.sampler!r}")
+            return JobError("unreadable_request", f"{info.model} has no sampler {request.sampler!r}: send it again")
         return None
 
     def _pixels(self, running: RunningBatch) -> list[Pixels]:
