@@ -60,3 +60,11 @@ def test_the_commands_of_a_document_are_there(path: Path) -> None:
     modules = re.findall(r"python -m ((?:backend_gpu|frontend_streamlit|tests|terraform)[\w.]*)", code)
     files = [ROOT / module.rstrip(".").replace(".", "/") for module in modules]
     assert not [file for file in files if not file.with_suffix(".py").exists() and not (file / "__main__.py").exists()]
+
+
+@each_document
+def test_the_code_that_a_document_names_is_there(path: Path) -> None:
+    named = set(re.findall(r"`((?:\w+/)+(?:\w+\.(?:py|tsv|toml))?)`", text_of(path)))
+    starts = (ROOT, ROOT / "backend_gpu", ROOT / "frontend_streamlit", path.parent)
+    named -= {name for name in named if "NAME" in name}
+    assert not [name for name in named if not any((start / name).exists() for start in starts)]
