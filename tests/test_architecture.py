@@ -1,5 +1,4 @@
 import ast
-import importlib
 import re
 import subprocess
 import sys
@@ -207,12 +206,3 @@ def test_every_requirement_is_pinned_to_one_version(path: Path) -> None:
 def test_constraints_pin_every_direct_requirement_at_the_same_version() -> None:
     direct = {line for path in ROOT.glob("requirements*.txt") for line in requirements(path)}
     assert direct <= set(requirements(ROOT / "constraints.txt"))
-
-
-@pytest.mark.parametrize("runtime", RUNTIMES)
-def test_the_readme_lists_every_setting(runtime: str) -> None:
-    settings = importlib.import_module(f"{runtime}.settings").Settings
-    prefix = settings.model_config["env_prefix"]
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    listed = set(re.findall(rf"^\| `({prefix}[A-Z_]+)` \|", readme, flags=re.MULTILINE))
-    assert listed == {prefix + name.upper() for name in settings.model_fields}
