@@ -10,7 +10,7 @@ from backend_gpu.engine.models import FAMILIES, family_of
 from backend_gpu.errors import BackendError, InvalidRequest
 from backend_gpu.jobs.request import MAX_PICTURES, MAX_SEED
 from backend_gpu.settings import Settings, let_waiting_threads_sleep, read_settings
-from backend_gpu.streams import open_streams, tell
+from backend_gpu.streams import open_streams, write_line
 
 
 def main() -> int:
@@ -44,16 +44,16 @@ def main() -> int:
         else:
             serve(read_settings())
     except BackendError as error:
-        tell(f"error: {error}", sys.stderr)
+        write_line(f"error: {error}", sys.stderr)
         return 2
     except KeyboardInterrupt:
-        tell("stopped", sys.stderr)
+        write_line("stopped", sys.stderr)
         return 130
     return 0
 
 
 def serve(settings: Settings) -> None:
-    """Run the service until it is told to stop.
+    """Run the service until SIGTERM or Ctrl-C.
 
     Raises:
         BackendError: it can't start; the message says what to change.

@@ -20,6 +20,7 @@ import requests
 from tqdm import tqdm
 
 from backend_gpu.errors import CheckpointError
+from backend_gpu.files import atomically
 
 logger = logging.getLogger(__name__)
 
@@ -66,9 +67,8 @@ def _verified_sha256(path: Path) -> str:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if not record.exists():
-        new = _beside(record, ".new")
-        new.write_text(f"{digest}  {path.name}\n", encoding="ascii")
-        new.replace(record)
+        with atomically(record, _beside(record, ".new")) as new:
+            new.write_text(f"{digest}  {path.name}\n", encoding="ascii")
     recorded = record.read_text(encoding="ascii", errors="replace")
     if recorded.split()[:1] != [digest]:
         raise CheckpointError(

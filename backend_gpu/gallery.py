@@ -22,7 +22,7 @@ def picture_name(created_at: float, job_id: str, index: int) -> str:
 
 
 def content_type(name: str) -> str:
-    """What a file is, by its name, as buckets and browsers are told."""
+    """The media type of a file, by its name."""
     return "application/json" if name.endswith(".json") else "image/png"
 
 

@@ -20,7 +20,7 @@ from backend_gpu.files import write_file
 from backend_gpu.jobs.png import encode_png
 from backend_gpu.jobs.request import MAX_PICTURES, MAX_PROMPT_CHARACTERS, MAX_SEED, JobRequest, JobSubmission
 from backend_gpu.settings import Settings, expanded, read_settings
-from backend_gpu.streams import tell
+from backend_gpu.streams import write_line
 
 
 @dataclass(frozen=True)
@@ -52,13 +52,13 @@ def make_images(options: argparse.Namespace) -> None:
     info = family_of(settings).describe(settings)
     paths = output_paths(options.out, count)
     translation = read_translation(sys.stdin.buffer.read())
-    tell(f"{translation.source!r} → {translation.english!r}  ({translation.translator})")
+    write_line(f"{translation.source!r} → {translation.english!r}  ({translation.translator})")
     if translation.unknown_words:
-        tell(f"not understood and left out: {', '.join(translation.unknown_words)}", sys.stderr)
+        write_line(f"not understood and left out: {', '.join(translation.unknown_words)}", sys.stderr)
     if translation.suggestions:
-        tell(f"perhaps you meant: {suggested(translation)}", sys.stderr)
+        write_line(f"perhaps you meant: {suggested(translation)}", sys.stderr)
     if translation.not_drawn and info.vocabulary:
-        tell(f"beyond what the model {settings.model} can draw: {', '.join(translation.not_drawn)}", sys.stderr)
+        write_line(f"beyond what the model {settings.model} can draw: {', '.join(translation.not_drawn)}", sys.stderr)
     submission = submission_of(translation, count, seed)
     draw_and_write(settings, JobRequest.of(submission, info), paths)
 
@@ -94,7 +94,7 @@ def draw_and_write(settings: Settings, request: JobRequest, paths: list[Path]) -
     stopwatch = Stopwatch()
     engine = family_of(settings).open(settings)
     if unknown := engine.check_prompt(request.prompt):
-        tell(f"the model {engine.info.model} was not trained on: {', '.join(unknown)}", sys.stderr)
+        write_line(f"the model {engine.info.model} was not trained on: {', '.join(unknown)}", sys.stderr)
     stopwatch.note("load")
     batch = request.batch_settings(engine.info)
     pictures = []
@@ -108,9 +108,9 @@ def draw_and_write(settings: Settings, request: JobRequest, paths: list[Path]) -
                 pictures = list(drawn)
     for index, (path, picture) in enumerate(zip(paths, pictures, strict=True)):
         write_file(path, encode_png(picture, request, index, engine.info))
-        tell(f"{path}  seed {request.seed_of(index)}")
+        write_line(f"{path}  seed {request.seed_of(index)}")
     stopwatch.note("write")
-    tell("  ".join(f"{name} {seconds:.2f} s" for name, seconds in stopwatch.seconds.items()))
+    write_line("  ".join(f"{name} {seconds:.2f} s" for name, seconds in stopwatch.seconds.items()))
 
 
 class Stopwatch:

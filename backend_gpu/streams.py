@@ -23,7 +23,7 @@ def open_streams() -> None:
             stream.reconfigure(encoding=output_encoding(), errors="backslashreplace")
 
 
-def tell(line: str, stream: TextIO | None = None, end: str = "\n") -> None:
+def write_line(line: str, stream: TextIO | None = None, end: str = "\n") -> None:
     """Print a line at once, on stdout by default; that nobody can read it any more is no reason to stop."""
     stream = stream or sys.stdout
     try:

@@ -19,7 +19,7 @@ import requests
 from pydantic import ValidationError
 
 from frontend_streamlit.settings import BackendSettings, Settings, environment_with, first_mistake
-from frontend_streamlit.streams import open_streams, tell
+from frontend_streamlit.streams import open_streams, write_line
 
 APP = Path(__file__).parent / "app.py"
 READY_TIMEOUT_S = 600  # the published weights may have to be downloaded first
@@ -64,7 +64,7 @@ class Part:
             self._start_later(exit_code)
         elif not self.is_ready and answers(self.url + self.ready_path):
             if self._was_ready:
-                tell(f"the {self.name} is ready again", sys.stderr)
+                write_line(f"the {self.name} is ready again", sys.stderr)
             self.is_ready = self._was_ready = True
 
     def _start(self, environment: Mapping[str, str]) -> None:
@@ -89,7 +89,7 @@ class Part:
             often = f"after {starts} starts in {STARTS_WINDOW_S // 60} minutes it is not started again"
             raise CantStart(f"the {self.name} {how}: {often}; the lines above may say why")
         pause_s = FIRST_PAUSE_S * 2 ** max(0, starts - 1)
-        tell(f"the {self.name} {how}: it is started again in {pause_s:g} s", sys.stderr)
+        write_line(f"the {self.name} {how}: it is started again in {pause_s:g} s", sys.stderr)
         self._due_at = now + pause_s
 
 
@@ -113,10 +113,10 @@ def main() -> int:
                 "FRONTEND_GALLERY": backend_settings.gallery_root,
             }
     except ValidationError as error:
-        tell(f"error: {first_mistake(error)}", sys.stderr)
+        write_line(f"error: {first_mistake(error)}", sys.stderr)
         return 2
     except CantStart as error:
-        tell(f"error: {error}", sys.stderr)
+        write_line(f"error: {error}", sys.stderr)
         return 2
     stopped = threading.Event()
     terminal = unheard_terminal()
@@ -253,13 +253,13 @@ def run(
                 part.look_after(environment)
             if not has_announced and all(part.is_ready for part in parts):
                 has_announced = True
-                tell(f"\n  言絵 is ready: {parts[-1].url}\n  Ctrl-C stops it.\n")
+                write_line(f"\n  言絵 is ready: {parts[-1].url}\n  Ctrl-C stops it.\n")
             if not has_announced and time.monotonic() - started_at > READY_TIMEOUT_S:
                 raise CantStart(f"not ready after {READY_TIMEOUT_S} s: the lines above say why")
             if stopped.wait(POLL_INTERVAL_S) or (terminal is not None and has_hung_up(terminal)):
                 return 0
     except CantStart as error:
-        tell(f"error: {error}", sys.stderr)
+        write_line(f"error: {error}", sys.stderr)
         return 1
     finally:
         stop_all([part.process for part in parts if part.process is not None])

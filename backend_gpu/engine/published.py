@@ -4,6 +4,7 @@ from pathlib import Path
 
 import torch
 
+from backend_gpu.files import atomically
 from backend_gpu.glide.checkpoint import PUBLISHED, PublishedKind, load_unet, read_published, write_weights
 from backend_gpu.glide.unet import UNet
 
@@ -30,7 +31,8 @@ def open_published(kind: PublishedKind, folder: Path, dtype: torch.dtype) -> UNe
             with exclusively(folder / f"{kind}.lock"):
                 if not converted.exists():
                     metadata = {"source": source.name, "source_sha256": fetch(published.url, source)}
-                    write_weights(converted, read_published(source, published.config), metadata, dtype)
+                    with atomically(converted, converted.with_name(f"{converted.name}.new")) as new:
+                        write_weights(new, read_published(source, published.config), metadata, dtype)
     return load_unet(converted, published.config)
 
 

@@ -115,16 +115,14 @@ def load_unet(path: Path, config: UNetConfig, dtype: torch.dtype | None = None) 
 def write_weights(
     path: Path, weights: Mapping[str, Tensor], metadata: Mapping[str, str], dtype: torch.dtype = torch.float16
 ) -> None:
-    """Write a state dict in one dtype, atomically.
+    """Write a state dict in one dtype; a call that is interrupted leaves a part of the file.
 
     Raises:
         CheckpointError: the file can't be written.
     """
-    new = path.with_name(path.name + ".new")
     try:
-        save_file({name: tensor.to(dtype).contiguous() for name, tensor in weights.items()}, new, dict(metadata))
-        new.chmod(0o644)  # safetensors leaves it readable for its owner only
-        new.replace(path)
+        save_file({name: tensor.to(dtype).contiguous() for name, tensor in weights.items()}, path, dict(metadata))
+        path.chmod(0o644)  # safetensors leaves it readable for its owner only
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"can't write {path} ({error}): free some space or choose another folder") from error
 

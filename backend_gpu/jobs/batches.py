@@ -142,7 +142,7 @@ class Place:
     """Where a waiting job stands."""
 
     position: int  # from 1
-    ends_s: float | None  # from when its slot is free to this one's end, if that can be told
+    ends_s: float | None  # from when its slot is free to this one's end, if that can be predicted
     slot: int = 0  # of the engine, where it will be drawn
 
 

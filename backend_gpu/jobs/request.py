@@ -67,7 +67,7 @@ Seed = Annotated[
 ]
 GuidanceScale = Annotated[
     Annotated[float, Number, Field(ge=1, allow_inf_nan=False)] | None,
-    Field(description="1 is no guidance; the model tells its range; its own choice if absent"),
+    Field(description="1 is no guidance; the model's description has its range; its own choice if absent"),
 ]
 StepCount = Annotated[int, Field(ge=1, le=MAX_STEPS)]
 Steps = Annotated[

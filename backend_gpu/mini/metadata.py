@@ -43,5 +43,5 @@ def mini_metadata(path: Path) -> dict[str, str]:
     """
     metadata = read_metadata(path)
     if missing := {"config", "words", "concepts"} - metadata.keys():
-        raise CheckpointError(f"{path} is not a mini model's file: it doesn't tell its {', '.join(sorted(missing))}")
+        raise CheckpointError(f"{path} is not a mini model's file: it lacks its {', '.join(sorted(missing))}")
     return metadata

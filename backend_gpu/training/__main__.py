@@ -35,7 +35,7 @@ from backend_gpu.mini.metadata import EXPERIMENTAL, GUIDANCE_SCALE, STEPS, UPSAM
 from backend_gpu.mini.model import open_mini
 from backend_gpu.mini.vocabulary import CONCEPTS, GRAMMAR, Vocabulary, load_vocabulary
 from backend_gpu.settings import expanded
-from backend_gpu.streams import open_streams, tell
+from backend_gpu.streams import open_streams, write_line
 from backend_gpu.training import train
 from backend_gpu.training.card import CARD, experimental, with_section, write_card
 from backend_gpu.training.classifier import CLEAN_CROPS, CropClassifier, Recipe, clean_accuracy, open_classifier
@@ -160,7 +160,7 @@ def start_training(options: argparse.Namespace) -> None:
     with stopped_by_signals(training):
         train.train_until_done(training, batches, device)
     if training.is_stopped:
-        tell("the same command goes on from there")
+        write_line("the same command goes on from there")
         sys.exit(130)
 
 
@@ -182,8 +182,7 @@ def make_folder(folder: Path) -> None:
 def stopped_by_signals(training: train.Training) -> Iterator[None]:
     """Let a signal stop training after the step at hand, and a second one at once.
 
-    Python's handlers wait for torch, minutes on a slow machine; so a thread reads from a socket that they came, and
-    tells.
+    Python's handlers wait for torch, minutes on a slow machine; so a thread reads from a socket that they came.
     """
     signals = [number for number in STOPS if signal.getsignal(number) is not signal.SIG_IGN]  # as nohup has SIGHUP
     came, heard = socket.socketpair()
@@ -194,7 +193,7 @@ def stopped_by_signals(training: train.Training) -> Iterator[None]:
 
     def listen() -> None:
         if heard.recv(1):
-            tell("\nstopping after this step; a second time at once, without saving", sys.stderr)
+            write_line("\nstopping after this step; a second time at once, without saving", sys.stderr)
         if number := heard.recv(1):
             os._exit(128 + number[0])
 
@@ -222,12 +221,12 @@ def export_weights(options: argparse.Namespace) -> None:
         words = torch.load(checkpoint, weights_only=True)["words"]
         config = train.base_config(len(words)) if network == "base" else train.UPSAMPLER_CONFIG
         train.export(checkpoint, weights, config, concepts)
-        tell(f"{weights}: {weights.stat().st_size / 1e6:.1f} MB")
+        write_line(f"{weights}: {weights.stat().st_size / 1e6:.1f} MB")
     for source, name in ((options.concepts, CONCEPTS.name), (GRAMMAR, GRAMMAR.name)):
         if source.resolve() != (model / name).resolve():
             shutil.copy(source, model / name)
     use = f"BACKEND_MINI_DIR={shlex.quote(str(model))} FRONTEND_MINI_DIR={shlex.quote(str(model))}"
-    tell(f"To draw with it:\n  {use} make run\n  {use} make image PROMPT='{concepts[0]}' OUT=picture.png")
+    write_line(f"To draw with it:\n  {use} make run\n  {use} make image PROMPT='{concepts[0]}' OUT=picture.png")
 
 
 def instruments(options: argparse.Namespace) -> tuple[Vocabulary, CropClassifier]:
@@ -241,7 +240,7 @@ def evaluate_weights(options: argparse.Namespace) -> None:
     """Score the weights, write the figures and print them in short."""
     vocabulary, classifier = instruments(options)
     top_1, top_5 = clean_accuracy(classifier, vocabulary)
-    tell(f"the classifier on clean renders: top-1 {top_1:.1%}, top-5 {top_5:.1%}")
+    write_line(f"the classifier on clean renders: top-1 {top_1:.1%}, top-5 {top_5:.1%}")
     sampling = Sampling(sampler=options.sampler, steps=options.steps, upscale=False)
     paint = model_painter(open_mini(options.weights), sampling, options.guidance)
     scores = evaluate(vocabulary, classifier, paint, options.per_form)
@@ -273,8 +272,8 @@ def evaluate_weights(options: argparse.Namespace) -> None:
     for form, result in scores.forms.items():
         verdict = "passes" if result.passes else "below its gate"
         figures = "  ".join(f"{name} {value:.3f}" for name, value in result.figures.items())
-        tell(f"{form:10}  {result.right:6.1%} of {result.n:4}  {verdict:14}  {figures}")
-    tell(f"{len(scores.concepts_that_pass)} of {len(vocabulary.concepts)} concepts pass; all figures: {path}")
+        write_line(f"{form:10}  {result.right:6.1%} of {result.n:4}  {verdict:14}  {figures}")
+    write_line(f"{len(scores.concepts_that_pass)} of {len(vocabulary.concepts)} concepts pass; all figures: {path}")
 
 
 def draw_prompts(options: argparse.Namespace) -> None:
@@ -283,7 +282,7 @@ def draw_prompts(options: argparse.Namespace) -> None:
     grid = draw_grid(open_mini(options.weights), sampling, options.guidance)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     grid.save(options.out, optimize=True, quality=88)
-    tell(f"{options.out}: {grid.width}x{grid.height}")
+    write_line(f"{options.out}: {grid.width}x{grid.height}")
 
 
 def study_samplers(options: argparse.Namespace) -> None:
@@ -296,7 +295,7 @@ def study_samplers(options: argparse.Namespace) -> None:
     text = with_section(options.out.read_text(encoding="utf-8"), "table", "study", body)
     options.out.write_text(text, encoding="utf-8")
     draw_sheet(pipeline, default, UPSAMPLE_STEPS).save(options.out.with_suffix(".jpg"), optimize=True, quality=88)
-    tell("\n".join(body))
+    write_line("\n".join(body))
 
 
 if __name__ == "__main__":

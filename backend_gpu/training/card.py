@@ -63,12 +63,12 @@ def with_section(text: str, section: str, command: str, body: Sequence[str]) -> 
 def weights_lines(report: Mapping[str, Any]) -> list[str]:
     """How far the weights were trained."""
     weights = report["weights"]
-    kept = (
+    held_out = (
         "were left out of their training" if weights["held_out"] else "were **not** left out: these weights are older"
     )
     return [
         f"- Base model: {weights['steps']:,} steps, {weights['pictures_seen']:,} pictures, {weights['minutes']} min.",
-        f"- The evaluation's held-out captions {kept}.",
+        f"- The evaluation's held-out captions {held_out}.",
     ]
 
 

@@ -13,6 +13,7 @@ from PIL import Image, ImageFilter
 from torch import Tensor, nn
 from tqdm import trange
 
+from backend_gpu.files import atomically
 from backend_gpu.glide.config import Pixels
 from backend_gpu.glide.pipeline import to_signed
 from backend_gpu.mini.vocabulary import Vocabulary
@@ -163,9 +164,8 @@ def open_classifier(path: Path, vocabulary: Vocabulary, recipe: Recipe) -> CropC
         return classifier.eval().requires_grad_(False)
     classifier = train_classifier(vocabulary, recipe)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".new")
-    torch.save({"weights": classifier.state_dict(), "made_by": made_by}, temporary)
-    temporary.replace(path)
+    with atomically(path, path.with_suffix(".new")) as new:
+        torch.save({"weights": classifier.state_dict(), "made_by": made_by}, new)
     return classifier
 
 

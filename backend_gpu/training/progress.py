@@ -1,10 +1,10 @@
-"""What training tells of itself: a line that renews itself on a terminal, a line now and then in a log."""
+"""How far training is: a line that renews itself on a terminal, a line now and then in a log."""
 
 import sys
 from collections import deque
 from datetime import timedelta
 
-from backend_gpu.streams import tell
+from backend_gpu.streams import write_line
 
 TERMINAL_INTERVAL_S, LOG_INTERVAL_S = 1.0, 60.0
 LOSSES = 100  # of the last steps, whose mean is shown
@@ -27,7 +27,7 @@ class Progress:
         self._losses: deque[float] = deque(maxlen=LOSSES)
 
     def step(self, done_minutes: float, pictures: int, loss: float, now: float) -> None:
-        """Note a step, and tell of it if it is time to."""
+        """Note a step, and print the line if it is time to."""
         self._losses.append(loss)
         if now - self._shown_at < self._interval_s:
             return
@@ -36,8 +36,8 @@ class Progress:
         mean = sum(self._losses) / len(self._losses)
         minutes = f"{done_minutes:.1f} of {self.minutes:g} min, {left} left"
         line = f"{self.name}: {minutes}, {pictures:,} pictures, loss {mean:.4f}"
-        tell(f"\r{line}\x1b[K", end="") if self.is_terminal else tell(line)
+        write_line(f"\r{line}\x1b[K", end="") if self.is_terminal else write_line(line)
 
     def end(self, line: str) -> None:
         """Tell how it ended, in the place of the line that renewed itself."""
-        tell(f"\r{line}\x1b[K" if self.is_terminal else line)
+        write_line(f"\r{line}\x1b[K" if self.is_terminal else line)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from backend_gpu.errors import CheckpointError
+from backend_gpu.files import atomically
 from backend_gpu.glide.checkpoint import load_unet, write_weights
 from backend_gpu.glide.config import TextConfig, UNetConfig
 from backend_gpu.glide.guidance import with_guidance
@@ -26,7 +27,7 @@ from backend_gpu.glide.schedule import alpha_bars, steps_at
 from backend_gpu.glide.tokenizer import FIRST_WORD_ID, WordTokenizer
 from backend_gpu.glide.unet import UNet
 from backend_gpu.mini.vocabulary import Vocabulary
-from backend_gpu.streams import tell
+from backend_gpu.streams import write_line
 from backend_gpu.training.muon import Muon
 from backend_gpu.training.progress import Progress
 from backend_gpu.training.scenes import Mix, Scene, is_held_out, random_scene, render
@@ -301,9 +302,8 @@ class Training:
             "held_out": self.held_out,
             "before": self.before,
         }
-        temporary = self.checkpoint.with_suffix(".new")
-        torch.save(state, temporary)
-        temporary.replace(self.checkpoint)
+        with atomically(self.checkpoint, self.checkpoint.with_suffix(".new")) as new:
+            torch.save(state, new)
 
 
 def trained_base(checkpoint: Path, words: Sequence[str]) -> UNet:
@@ -328,16 +328,16 @@ def draw_timesteps(plan: Plan, generator: torch.Generator) -> Tensor:
 
 
 def train_until_done(training: Training, batches: Batches, device: torch.device) -> None:
-    """Run the plan to its end, or until `training.is_stopped`; tells how far it is, and saves every two minutes."""
+    """Run the plan to its end, or until `training.is_stopped`; prints how far it is, and saves every two minutes."""
     plan, config = training.plan, training.network.config
     table = torch.tensor(alpha_bars(config.noise_schedule))
     generator = torch.Generator().manual_seed(plan.seed + training.steps)
     saved_at = ticked_at = time.monotonic()
     progress = Progress("base model (1 of 2)" if config.text else "upsampler (2 of 2)", plan.minutes, ticked_at)
-    tell(begun(progress.name, training))
+    write_line(begun(progress.name, training))
     if training.minutes >= plan.minutes:
         return
-    tell("The first step may take minutes on a slow machine; after it the time that is left is told now and then.")
+    write_line("The first step may take minutes on a slow machine; the time that is left is printed after it.")
     while training.minutes < plan.minutes and not training.is_stopped:
         t = draw_timesteps(plan, generator)
         alpha_bar = table[t][:, None, None, None].to(device)
@@ -354,12 +354,12 @@ def train_until_done(training: Training, batches: Batches, device: torch.device)
             output = training.network(torch.cat([x_t, *conditions], dim=1), t.to(device), text)
         loss = x_start_loss(output, x_start, alpha_bar)
         training.update(loss)
-        loss_told = loss.item()  # waits for the device: before the clock is read
+        loss_now = loss.item()  # waits for the device: before the clock is read
 
         now = time.monotonic()
         training.minutes += (now - ticked_at) / 60
         ticked_at = now
-        progress.step(training.minutes, training.steps * plan.batch_size, loss_told, now)
+        progress.step(training.minutes, training.steps * plan.batch_size, loss_now, now)
         if now - saved_at > SAVE_INTERVAL_S:
             training.save()
             saved_at = now
@@ -396,4 +396,5 @@ def export(checkpoint: Path, weights: Path, config: UNetConfig, concepts: list[s
         "held_out": json.dumps(state["held_out"]),
     }
     weights.parent.mkdir(parents=True, exist_ok=True)
-    write_weights(weights, state["average"], metadata)
+    with atomically(weights) as new:
+        write_weights(new, state["average"], metadata)

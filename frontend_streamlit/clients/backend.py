@@ -22,7 +22,7 @@ SUBMIT_PAUSES_S = (0.2, 0.8)  # between tries with one key: the same job, howeve
 
 
 class BackendError(Exception):
-    """Something that the page tells the user; the message is the backend's, in English."""
+    """Something that the page has a sentence for; the message is the backend's, in English."""
 
     def __init__(self, message: str = "", retry_after_s: float | None = None) -> None:
         super().__init__(message)
@@ -133,7 +133,7 @@ class Image:
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A job as the backend tells it."""
+    """A job as the backend sends it."""
 
     id: str
     status: JobStatus
@@ -304,5 +304,5 @@ def read_job(document: Mapping[str, Any]) -> Job:
 
 
 def picked(kind: Callable[..., Answer], document: Mapping[str, Any]) -> Answer:
-    """A record of what it has fields for; later backends may tell more."""
+    """A record of what it has fields for; later backends may send more."""
     return kind(**{name: document[name] for name in inspect.signature(kind).parameters})

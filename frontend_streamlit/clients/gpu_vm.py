@@ -65,7 +65,7 @@ class BootPhase(Enum):
 class GpuVmState:
     """The machine at one moment.
 
-    `phase` is None unless it runs, and where a running machine's phases can't be read: then only the backend can tell.
+    `phase` is None unless it runs, and where a running machine's phases can't be read: then only the backend knows.
     `elapsed_s` counts from its start. `failure` is why the last start came to nothing, while it is asleep.
     """
 

@@ -30,7 +30,7 @@ def owner_in_link(value: str | None) -> str | None:
 
 
 def owner_of_account(issuer: str, subject: str) -> str:
-    """The owner that belongs to an account; does not tell the account."""
+    """The owner that belongs to an account; does not give the account away."""
     return hashlib.sha256(f"{issuer}\n{subject}".encode()).hexdigest()[:40]
 
 

@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pydantic import ValidationError
 
 from frontend_streamlit.settings import Settings, first_mistake
-from frontend_streamlit.streams import open_streams, tell
+from frontend_streamlit.streams import open_streams, write_line
 from frontend_streamlit.translation import TranslationError
 from frontend_streamlit.translation.choose import choose_translator
 
@@ -28,25 +28,25 @@ def main() -> int:
         prompt = as_typed(typed)
         prompt.encode()
     except UnicodeError:
-        tell("error: the prompt is no text: it must be in UTF-8, or as the locale says", sys.stderr)
+        write_line("error: the prompt is no text: it must be in UTF-8, or as the locale says", sys.stderr)
         return 2
     if not prompt.strip():
-        tell("error: the prompt is empty: say what to draw", sys.stderr)
+        write_line("error: the prompt is empty: say what to draw", sys.stderr)
         return 2
     if len(prompt) > MAX_PROMPT_CHARACTERS:
-        tell(f"error: the prompt has {len(prompt)} characters, at most {MAX_PROMPT_CHARACTERS}", sys.stderr)
+        write_line(f"error: the prompt has {len(prompt)} characters, at most {MAX_PROMPT_CHARACTERS}", sys.stderr)
         return 2
     try:
         translation = choose_translator(Settings()).translate(prompt)
     except ValidationError as error:
-        tell(f"error: {first_mistake(error)}", sys.stderr)
+        write_line(f"error: {first_mistake(error)}", sys.stderr)
         return 2
     except TranslationError as error:
-        tell(f"error: it could not be translated: {str(error) or type(error).__name__}", sys.stderr)
+        write_line(f"error: it could not be translated: {str(error) or type(error).__name__}", sys.stderr)
         return 1
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(encoding="ascii")  # whatever the locale: another program reads it
-    tell(json.dumps(asdict(translation)))
+    write_line(json.dumps(asdict(translation)))
     return 0
 
 

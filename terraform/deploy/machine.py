@@ -70,9 +70,9 @@ class Machine:
             if phase == "ready":
                 return
             if error_at is not None and time.monotonic() - error_at > ERROR_S:
-                raise DeployError(f"the GPU machine can't boot: {self.log_command()} tells why")
+                raise DeployError(f"the GPU machine can't boot: {self.log_command()} says why")
             if self.status() in ASLEEP:
-                raise DeployError(f"the GPU machine went off before it was ready: {self.log_command()} tells why")
+                raise DeployError(f"the GPU machine went off before it was ready: {self.log_command()} says why")
             self.sleep(POLL_S)
         raise DeployError(f"the GPU machine is not ready after {TIMEOUT_S / 60:.0f} minutes: see {self.log_command()}")
 

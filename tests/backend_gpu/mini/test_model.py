@@ -121,7 +121,7 @@ def test_a_broken_file_is_an_error_that_names_it(content: bytes, weights: Path) 
 
 def test_weights_of_another_program_are_an_error_that_tells_what_they_lack(weights: Path) -> None:
     write_weights(weights / "base.safetensors", {"layer": torch.zeros(2)}, {"words": "[]"})
-    with pytest.raises(CheckpointError, match=r"not a mini model's file: it doesn't tell its concepts, config$"):
+    with pytest.raises(CheckpointError, match=r"not a mini model's file: it lacks its concepts, config$"):
         open_mini(weights)
     with pytest.raises(CheckpointError, match="not a mini model's file"):
         trained_concepts(weights)
