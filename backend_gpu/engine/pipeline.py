@@ -12,7 +12,7 @@ from backend_gpu.engine import BatchSettings, Drawing, EngineInfo, Pixels, Previ
 from backend_gpu.errors import BackendError, InvalidRequest, OutOfMemory
 from backend_gpu.glide.acceleration import accelerate
 from backend_gpu.glide.config import SamplerName
-from backend_gpu.glide.pipeline import Picture, Pipeline, Progress, Sampling, to_uint8
+from backend_gpu.glide.pipeline import Picture, Pipeline, Sampling, StepEstimate, to_uint8
 from backend_gpu.mini.words import FUNCTION_WORDS, PromptWords, words_of
 from backend_gpu.plain_text import visible
 
@@ -81,13 +81,13 @@ class PipelineEngine:
             raise OutOfMemory(f"{len(drawings)} pictures do not fit into the memory of {self.info.device}") from error
 
 
-def step_report(progress: Progress, is_shown: bool) -> StepReport:
+def step_report(estimate: StepEstimate, is_shown: bool) -> StepReport:
     """What the pipeline says of a step, for those who know no torch."""
     return StepReport(
-        stage=progress.stage,
-        step=progress.step,
-        total_steps=progress.total_steps,
-        x_start=to_uint8(progress.x_start) if is_shown else None,
+        stage=estimate.stage,
+        step=estimate.step,
+        total_steps=estimate.total_steps,
+        x_start=to_uint8(estimate.x_start) if is_shown else None,
     )
 
 

@@ -75,7 +75,7 @@ class Sampling:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Progress:
+class StepEstimate:
     """One denoising step was done."""
 
     stage: StageName
@@ -101,14 +101,14 @@ class Pipeline:
     # On a CPU the mini model takes 7% longer under no_grad, which guidance by gradients would need. Torch's decorator
     # leaves the mode at every yield: while the caller looks at a step, it is in its own.
     @torch.inference_mode()
-    def generate(self, pictures: Sequence[Picture], sampling: Sampling) -> Generator[Progress | Pixels, None, None]:
+    def generate(self, pictures: Sequence[Picture], sampling: Sampling) -> Generator[StepEstimate | Pixels, None, None]:
         """Make pictures as one batch; closing the generator ends the run.
 
         Args:
             pictures: what to make; at least one.
             sampling: the settings that the batch shares.
 
-        Yields: Progress after every denoising step, at last the pictures: (N, 256, 256, 3) RGB, or (N, 64, 64, 3)
+        Yields: StepEstimate after every denoising step, at last the pictures: (N, 256, 256, 3) RGB, or (N, 64, 64, 3)
             without upscaling.
 
         Raises: ValueError for step counts that the sampler can't take and for known pixels without an inpainting model.
@@ -125,7 +125,7 @@ class Pipeline:
         (pixels,) = deque(self.generate(pictures, sampling), maxlen=1)
         return cast(Pixels, pixels)
 
-    def _sample_base(self, pictures: Sequence[Picture], sampling: Sampling) -> Generator[Progress, None, Tensor]:
+    def _sample_base(self, pictures: Sequence[Picture], sampling: Sampling) -> Generator[StepEstimate, None, Tensor]:
         config = self.base.config
         conditions, constrain = self._known(pictures, config.image_size)
         prompts = [picture.prompt for picture in pictures]
@@ -141,7 +141,7 @@ class Pipeline:
 
     def _sample_upsampler(
         self, pictures: Sequence[Picture], samples: Tensor, sampling: Sampling
-    ) -> Generator[Progress, None, Tensor]:
+    ) -> Generator[StepEstimate, None, Tensor]:
         config = self.upsampler.config
         conditions, constrain = self._known(pictures, config.image_size)
         low_res = to_signed(to_uint8(samples)).to(self.device)  # in the 8 bits it was trained on
@@ -218,14 +218,14 @@ def trajectory(name: SamplerName, model: DenoisingModel, run: SamplingRun, noise
     return sample_ddim(model, run) if name == "ddim" else sample_dpmpp_2m(model, run)
 
 
-def reported(stage: StageName, run: SamplingRun, steps: Trajectory) -> Generator[Progress, None, Tensor]:
-    """A stage's steps as Progress; returns the sample."""
+def reported(stage: StageName, run: SamplingRun, steps: Trajectory) -> Generator[StepEstimate, None, Tensor]:
+    """A stage's steps as StepEstimate; returns the sample."""
     while True:
         try:
             step, x_start = next(steps)
         except StopIteration as end:
             return cast(Tensor, end.value)
-        yield Progress(stage=stage, step=step, total_steps=len(run.steps), x_start=x_start)
+        yield StepEstimate(stage=stage, step=step, total_steps=len(run.steps), x_start=x_start)
 
 
 def base_steps(sampling: Sampling, config: UNetConfig) -> list[Step]:

@@ -10,7 +10,7 @@ TERMINAL_INTERVAL_S, LOG_INTERVAL_S = 1.0, 60.0
 LOSSES = 100  # of the last steps, whose mean is shown
 
 
-class Progress:
+class ProgressLine:
     """How far the training of one network is; it ends by the clock, so what is left is known."""
 
     def __init__(self, name: str, minutes: float, now: float) -> None:

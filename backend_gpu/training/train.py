@@ -29,7 +29,7 @@ from backend_gpu.glide.unet import UNet
 from backend_gpu.mini.vocabulary import Vocabulary
 from backend_gpu.streams import write_line
 from backend_gpu.training.muon import Muon
-from backend_gpu.training.progress import Progress
+from backend_gpu.training.progress import ProgressLine
 from backend_gpu.training.scenes import Mix, Scene, is_held_out, random_scene, render
 
 TEXT_CONTEXT = 24  # tokens: the longest caption of the grammar with the embedded table's concepts has 23
@@ -333,7 +333,7 @@ def train_until_done(training: Training, batches: Batches, device: torch.device)
     table = torch.tensor(alpha_bars(config.noise_schedule))
     generator = torch.Generator().manual_seed(plan.seed + training.steps)
     saved_at = ticked_at = time.monotonic()
-    progress = Progress("base model (1 of 2)" if config.text else "upsampler (2 of 2)", plan.minutes, ticked_at)
+    progress = ProgressLine("base model (1 of 2)" if config.text else "upsampler (2 of 2)", plan.minutes, ticked_at)
     write_line(begun(progress.name, training))
     if training.minutes >= plan.minutes:
         return

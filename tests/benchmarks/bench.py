@@ -33,7 +33,7 @@ from backend_gpu.glide.acceleration import (
 )
 from backend_gpu.glide.checkpoint import load_unet, write_weights
 from backend_gpu.glide.config import BASE, UPSAMPLER, UNetConfig
-from backend_gpu.glide.pipeline import Picture, Pipeline, Progress, Sampling
+from backend_gpu.glide.pipeline import Picture, Pipeline, Sampling, StepEstimate
 from backend_gpu.glide.tokenizer import BytePairTokenizer, Tokenizer
 from backend_gpu.glide.unet import Attention, UNet
 from backend_gpu.mini.metadata import WEIGHTS
@@ -225,7 +225,7 @@ def picture_table(model: str, networks: dict[str, UNet], tokenizer: Tokenizer, d
 
             started_at = time.perf_counter()
             for item in pipeline.generate(pictures, sampling):
-                if isinstance(item, Progress):
+                if isinstance(item, StepEstimate):
                     ended_at[item.stage] = time.perf_counter()
             whole_s = time.perf_counter() - started_at
             base_s, upsample_s = ended_at["base"] - started_at, ended_at["upsample"] - ended_at["base"]

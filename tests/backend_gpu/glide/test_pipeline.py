@@ -10,8 +10,8 @@ from backend_gpu.glide.pipeline import (
     Known,
     Picture,
     Pipeline,
-    Progress,
     Sampling,
+    StepEstimate,
     as_eps,
     to_signed,
     to_uint8,
@@ -88,7 +88,7 @@ def test_pictures_are_256_pixels_wide_and_64_without_upscaling(pipeline: Pipelin
 def test_progress_is_told_after_every_step_with_the_current_estimate(pipeline: Pipeline) -> None:
     *told, pictures = pipeline.generate([Picture(prompt="dog", seed=1)], QUICK)
     assert isinstance(pictures, np.ndarray)
-    steps = [item for item in told if isinstance(item, Progress)]
+    steps = [item for item in told if isinstance(item, StepEstimate)]
     assert [(p.stage, p.step, p.total_steps) for p in steps] == [
         *[("base", step, 3) for step in (1, 2, 3)],
         *[("upsample", step, 2) for step in (1, 2)],
@@ -126,7 +126,7 @@ def test_a_suspended_run_leaves_its_callers_gradients_alone(
         for _ in range(steps):
             item = next(run)
             assert (torch.is_grad_enabled(), torch.is_inference_mode_enabled()) == (has_gradients, False)
-            if isinstance(item, Progress):
+            if isinstance(item, StepEstimate):
                 assert not item.x_start.requires_grad  # though the networks' parameters do
         run.close()
         assert (torch.is_grad_enabled(), torch.is_inference_mode_enabled()) == (has_gradients, False)

@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from backend_gpu.training.progress import Progress
+from backend_gpu.training.progress import ProgressLine
 
 
 class Terminal(io.StringIO):
@@ -13,9 +13,9 @@ class Terminal(io.StringIO):
         return True
 
 
-def tell_two_minutes(minutes: float) -> Progress:
+def tell_two_minutes(minutes: float) -> ProgressLine:
     """A step every half second for two minutes; the loss falls from 1 to 0.5 in the second one."""
-    progress = Progress("base model (1 of 2)", minutes, now=1000.0)
+    progress = ProgressLine("base model (1 of 2)", minutes, now=1000.0)
     for step in range(1, 241):
         progress.step(step / 120, 64 * step, 1.0 if step <= 120 else 0.5, now=1000 + step / 2)
     return progress
