@@ -22,7 +22,8 @@ resource "google_storage_bucket" "gallery" {
 
     content {
       condition {
-        age = lifecycle_rule.value
+        age            = lifecycle_rule.value
+        matches_suffix = [".png"] # the model's description stays: the page reads it however long the machine sleeps
       }
 
       action {

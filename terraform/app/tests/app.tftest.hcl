@@ -361,6 +361,11 @@ run "budget_spot_ssh_translation_and_a_limit_on_pictures_are_options" {
     condition     = one([for rule in google_storage_bucket.gallery.lifecycle_rule : one(rule.condition).age if one(rule.action).type == "Delete"]) == 90
     error_message = "Pictures are not deleted after 90 days."
   }
+
+  assert {
+    condition     = one([for rule in google_storage_bucket.gallery.lifecycle_rule : one(rule.condition).matches_suffix if one(rule.action).type == "Delete"]) == tolist([".png"])
+    error_message = "The model's description would be deleted with old pictures."
+  }
 }
 
 # --- refused -----------------------------------------------------------------------------------------------------
