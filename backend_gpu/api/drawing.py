@@ -89,6 +89,8 @@ def picture(service: Service, job: Job, index: int, encoding: Encoding) -> bytes
         GalleryUnavailable: it is in the gallery, and that does not answer.
     """
     png = service.queue.picture(job, index)
+    if png is None and job.status == "succeeded" and index < job.request.n:
+        raise JobNotFound(f"picture {index} of job {job.id} was deleted")
     if png is None:
         raise JobNotFound(f"there is no picture {index} of job {job.id}: the job is {job.status}, of {job.request.n}")
     return encoded(png, encoding)

@@ -166,21 +166,19 @@ def publish_description(service: Service, stopping: threading.Event) -> None:
 
     Tried again until it is written, or the service stops.
     """
-    try:
-        info = service.queue.info()
-    except ModelLoading:  # it can't be described; the queue has logged why
-        return
-    files = {"sprites.png": info.sprites.read_bytes()} if info.sprites else {}
-    files["description.json"] = model_document(info, info.model).model_dump_json().encode()
     while not stopping.is_set():
         try:
+            info = service.queue.info()
+            files = {"sprites.png": info.sprites.read_bytes()} if info.sprites else {}
+            files["description.json"] = model_document(info, info.model).model_dump_json().encode()
             for name, content in files.items():
                 service.gallery.write(MODEL_FOLDER, name, content)
+            return
+        except (ModelLoading, OSError) as error:  # its files are broken: they may be mended before it is loaded again
+            logger.warning("the model's description waits for the model", extra={"reason": str(error)})
         except GalleryUnavailable as error:
             logger.warning("the model's description waits for the gallery", extra={"reason": str(error)})
-            stopping.wait(PUBLISH_RETRY_S)
-        else:
-            return
+        stopping.wait(PUBLISH_RETRY_S)
 
 
 def model_names(info: EngineInfo) -> tuple[str, ...]:
@@ -206,7 +204,7 @@ def named_model(model_id: ModelId, service: CurrentService) -> EngineInfo:
 NamedModel = Annotated[EngineInfo, Depends(named_model)]
 
 
-@routes.get("/models", response_description="The models.", responses=guarded_errors())
+@routes.get("/models", response_description="The models.", responses=guarded_errors(ModelLoading))
 def list_models(service: CurrentService) -> ModelList:
     """The model that draws, and the names that clients use by themselves."""
     return ModelList(data=[ModelInfo(id=name) for name in model_names(service.queue.info())])
@@ -215,7 +213,7 @@ def list_models(service: CurrentService) -> ModelList:
 @routes.get(
     "/models/{model_id}",
     response_description="The model.",
-    responses=guarded_errors(BadParameter, ModelNotFound),
+    responses=guarded_errors(BadParameter, ModelNotFound, ModelLoading),
 )
 def read_model(model_id: ModelId, info: NamedModel) -> ModelDocument:
     """All that a form needs to know of a model, while it loads too."""
@@ -227,7 +225,7 @@ def read_model(model_id: ModelId, info: NamedModel) -> ModelDocument:
     response_class=FileResponse,
     responses={
         200: {"content": {"image/png": {}}, "description": "The sheet."},
-        **guarded_errors(BadParameter, ModelNotFound),
+        **guarded_errors(BadParameter, ModelNotFound, ModelLoading),
     },
 )
 def read_sprites(info: NamedModel) -> FileResponse:

@@ -17,7 +17,8 @@ class Model(BaseModel):
 class JobRequestDocument(JobSubmission):
     """A submission with every choice made; sent again, it gives the same pictures."""
 
-    model_config = ConfigDict(json_schema_extra={})  # not a submission's examples
+    # Not a submission's examples; and whatever a submission may leave out is always here
+    model_config = ConfigDict(json_schema_extra={}, json_schema_serialization_defaults_required=True)
 
     prompt: Annotated[str, Field(description="English text of what is drawn")]
     n: Annotated[int, Field(description="number of pictures")]

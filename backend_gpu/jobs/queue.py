@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from backend_gpu.engine import Engine, EngineInfo
-from backend_gpu.errors import BackendError, ModelLoading
+from backend_gpu.errors import ModelLoading
 from backend_gpu.gallery import Gallery
 from backend_gpu.jobs.blocklist import Blocklist
 from backend_gpu.jobs.drawing import Outputs, WorkerOptions
@@ -104,8 +104,8 @@ class Queue:
         """Recover, load the model in the background, and draw."""
         try:
             self._described = self._model.describe()
-        except BackendError as error:  # loading it will fail too, and is tried again
-            logger.warning("the model can't be described: %s", error)
+        except Exception:  # whatever is wrong with its files: loading it will fail too, and is tried again
+            logger.warning("the model can't be described", exc_info=True)
         self._worker.start(self._model.open)
 
     def stop_drawing(self) -> None:

@@ -130,6 +130,9 @@ class JobRequest:
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
     prompt: PromptText  # English
+    source_prompt: PromptText = ""  # as the user wrote it
+    translator: Name = ""
+    negative_prompt: PromptText = ""
     owner: Annotated[str, Field(pattern=f"^{OWNER.pattern}$")]
     seed: Annotated[int, Field(ge=0, le=MAX_SEED)]  # of the first picture; picture i has seed + i
     n: Annotated[int, Field(ge=1, le=MAX_PICTURES)]
@@ -139,9 +142,6 @@ class JobRequest:
     sampler: Name
     upscale: bool  # False: the second stage is left out
     model: Name  # the model's name, kotoe-mini or glide
-    negative_prompt: PromptText = ""
-    source_prompt: PromptText = ""  # as the user wrote it
-    translator: Name = ""
 
     @staticmethod
     def of(submission: JobSubmission, info: EngineInfo) -> "JobRequest":

@@ -338,7 +338,8 @@ def test_a_picture_deleted_from_the_gallery_is_not_found(serve: Serve, tmp_path:
         assert running.http.get(job["images"][0]["url"]).status_code == 200
         path.unlink()
         answer = running.http.get(job["images"][0]["url"])
-    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "not_found")
+    error = error_of(answer, 404, "not_found")
+    assert error["message"] == f"picture 0 of job {job['id']} was deleted"
 
 
 def test_owners_see_their_own_jobs_newest_first(shared: RunningService, owner: str) -> None:

@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,10 +11,13 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from backend_gpu.api import models
 from backend_gpu.engine import EngineInfo, ModelWarning, Stage, Text, Vocabulary
 from backend_gpu.engine.models import FAMILIES, Family
+from backend_gpu.settings import Settings
 from tests.backend_gpu.api.running_service import RunningService, Serve, error_of, running_service
 from tests.backend_gpu.fake_engine import FakeEngine
+from tests.backend_gpu.waiting import wait_until
 
 FULL = replace(
     FakeEngine.info,
@@ -135,6 +139,29 @@ def test_a_model_is_described_while_it_loads(serve: Serve, name: str, model_id: 
         may_load.set()
     assert (document["device"], document["model_hash"]) == (None, None)
     assert document["sides"] == [64, 256]
+
+
+def test_a_model_that_can_not_be_described_is_described_once_it_is_loaded(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models, "PUBLISH_RETRY_S", 0.01)
+    may_load = threading.Event()
+
+    def broken(_: Settings) -> EngineInfo:
+        raise ValueError("a file beside the weights is no JSON")
+
+    def slow_engine() -> FakeEngine:
+        may_load.wait()
+        return FakeEngine()
+
+    with serve(open_engine=slow_engine, family=Family(describe=broken, open=lambda _: slow_engine())) as running:
+        for path in ("/readyz", "/v1/models", "/v1/models/kotoe-mini"):
+            error_of(running.http.get(path), 503, "model_loading")
+        may_load.set()
+        wait_until(lambda: running.http.get("/v1/models").status_code == 200)
+        file = running.service.settings.data_dir / "gallery" / ".model" / "description.json"
+        wait_until(file.exists)
+        assert json.loads(file.read_text()) == running.http.get("/v1/models/kotoe-mini").json()
 
 
 def test_the_status_leaves_the_description_to_the_model(shared: RunningService) -> None:

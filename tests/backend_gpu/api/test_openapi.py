@@ -92,6 +92,20 @@ def test_every_error_is_documented_in_the_form_that_it_has(document: dict[str, A
     assert codes == {(ANSWER_TO[kind].status, ANSWER_TO[kind].code) for kind in sent}
 
 
+def test_a_job_always_has_every_field_of_its_request(document: dict[str, Any]) -> None:
+    request = document["components"]["schemas"]["JobRequestDocument"]
+    assert set(request["required"]) == set(request["properties"])
+
+
+def test_a_call_that_needs_the_model_says_that_it_may_be_loading(document: dict[str, Any]) -> None:
+    needing = {
+        name
+        for name, operation in operations(document)
+        if "model_loading" in str(operation["responses"].get("503", {}).get("content"))
+    }
+    assert {"GET /v1/models", "GET /v1/models/{model_id}", "GET /v1/models/{model_id}/sprites.png"} <= needing
+
+
 def test_there_is_no_422_anywhere(document: dict[str, Any]) -> None:
     assert not [name for name, operation in operations(document) if "422" in operation["responses"]]
     assert not {"HTTPValidationError", "ValidationError"} & set(document["components"]["schemas"])

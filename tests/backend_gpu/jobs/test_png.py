@@ -66,6 +66,13 @@ def test_the_picture_holds_all_that_made_it(pixels: NDArray[np.uint8]) -> None:
     assert JobRequest(**record, n=2, owner="anna") == replace(REQUEST, seed=8)
 
 
+def test_the_record_begins_with_the_texts_as_in_every_picture_before(pixels: NDArray[np.uint8]) -> None:
+    record = json.loads(chunks_of(encode_png(pixels, REQUEST, 0, INFO))["kotoe"])
+    settings = ["seed", "guidance_scale", "steps", "upsample_steps", "sampler", "upscale"]
+    texts = ["prompt", "source_prompt", "translator", "negative_prompt"]
+    assert list(record) == [*texts, *settings, "model", "model_hash", "versions"]
+
+
 def test_a_prompt_outside_latin_1_survives_in_the_parameters_too(pixels: NDArray[np.uint8]) -> None:
     request = replace(REQUEST, prompt="りんご 🍎")
     assert chunks_of(encode_png(pixels, request, 0, INFO))["parameters"].startswith("りんご 🍎\n")
