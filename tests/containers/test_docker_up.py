@@ -1,7 +1,9 @@
-"""`make docker-up` and the lists of requirements: what can be tested without an engine."""
+"""`make docker-up`, the lists of requirements, what the Dockerfiles run: what can be tested without an engine."""
 
+import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -43,6 +45,27 @@ def programs(tmp_path: Path) -> Path:
 def test_the_images_install_what_requirements_txt_names_between_them() -> None:
     parts = [names_in(ROOT / "docker" / f"{part}-requirements.txt") for part in ("backend", "frontend")]
     assert set.union(*parts) == names_in(ROOT / "requirements.txt")
+
+
+def test_the_stage_that_converts_the_published_weights_has_the_code_that_it_imports(tmp_path: Path) -> None:
+    _, stage = (ROOT / "docker" / "backend.Dockerfile").read_text(encoding="utf-8").split(" AS weights\n")
+    stage, _, _ = stage.partition("\nFROM ")
+    for copied in re.findall("^COPY (.+)$", stage, flags=re.MULTILINE):
+        *sources, target = copied.split()
+        for source in sources:
+            if (ROOT / source).is_dir():
+                shutil.copytree(ROOT / source, tmp_path / target)
+            else:
+                (tmp_path / target).mkdir(parents=True, exist_ok=True)
+                shutil.copy(ROOT / source, tmp_path / target)
+    code = re.findall(r"from backend_gpu[\w.]* import \w+", stage)
+    assert code
+    # fetch() is imported where there are no weights yet, as in that stage
+    code.append("import backend_gpu.download")
+    done = subprocess.run(
+        [sys.executable, "-c", "; ".join(code)], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_without_docker_it_says_so_in_one_line(tmp_path: Path) -> None:
