@@ -14,7 +14,7 @@ from backend_gpu.api.schemas import Model
 from backend_gpu.engine import EngineInfo
 from backend_gpu.errors import BadParameter, GalleryUnavailable, ModelLoading, ModelNotFound
 from backend_gpu.gallery import MODEL_FOLDER
-from backend_gpu.jobs.request import MAX_STEPS
+from backend_gpu.jobs.request import MAX_NAME_CHARACTERS, MAX_STEPS, STEPS_FIELDS, StepsField
 from backend_gpu.service import Service
 
 logger = logging.getLogger(__name__)
@@ -24,7 +24,6 @@ ALIASES = (  # that OpenAI's clients send by themselves
     *("gpt-image-1", "gpt-image-1-mini", "gpt-image-1.5", "gpt-image-2", "chatgpt-image-latest"),
     *("dall-e-2", "dall-e-3"),
 )
-STEPS_FIELDS: tuple[Literal["steps", "upsample_steps"], ...] = ("steps", "upsample_steps")  # of a request, by stage
 
 routes = APIRouter(prefix="/v1", dependencies=[Depends(bearer)], tags=["models"])
 
@@ -59,9 +58,7 @@ class StageDocument(Model):
     label: Annotated[TextDocument, Field(description="its name for people")]
     side: Annotated[int, Field(description="of its pictures, in pixels")]
     steps: Annotated[int, Field(description="denoising steps, unless the request has its own number")]
-    steps_field: Annotated[
-        Literal["steps", "upsample_steps"], Field(description="the field of a request with that number")
-    ]
+    steps_field: Annotated[StepsField, Field(description="the field of a request with that number")]
 
 
 class GuidanceDocument(Model):
@@ -188,7 +185,7 @@ def model_names(info: EngineInfo) -> tuple[str, ...]:
     return (info.model, *ALIASES)
 
 
-ModelId = Annotated[str, Path(max_length=64, description="a name of GET /v1/models")]
+ModelId = Annotated[str, Path(max_length=MAX_NAME_CHARACTERS, description="a name of GET /v1/models")]
 
 
 def named_model(model_id: ModelId, service: CurrentService) -> EngineInfo:

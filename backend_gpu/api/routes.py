@@ -29,7 +29,7 @@ from backend_gpu.errors import (
     RateLimited,
     StorageUnavailable,
 )
-from backend_gpu.jobs.request import OWNER, JobSubmission
+from backend_gpu.jobs.request import MAX_PICTURES, OWNER, JobSubmission
 from backend_gpu.jobs.retries import Claim
 
 MAX_LISTED = 200
@@ -138,7 +138,7 @@ async def follow_job(
 )
 def read_picture(
     job_id: JobId,
-    index: Annotated[int, Path(ge=0, le=7, description="which picture of the job")],
+    index: Annotated[int, Path(ge=0, le=MAX_PICTURES - 1, description="which picture of the job")],
     image_format: Annotated[ImageFormat, Path(description="each holds how the picture was made")],
     service: CurrentService,
     authorization: Annotated[str | None, Header(include_in_schema=False)] = None,

@@ -8,7 +8,7 @@ import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, TypeAdapter
 from pydantic import ValidationError as PydanticError
@@ -70,6 +70,8 @@ GuidanceScale = Annotated[
     Field(description="1 is no guidance; the model's description has its range; its own choice if absent"),
 ]
 StepCount = Annotated[int, Field(ge=1, le=MAX_STEPS)]
+StepsField = Literal["steps", "upsample_steps"]
+STEPS_FIELDS: tuple[StepsField, ...] = get_args(StepsField)  # in the order of the stages whose steps they set
 Steps = Annotated[
     Annotated[StepCount, Number] | None,
     Field(description="denoising steps of the first stage; the model's choice if absent"),
