@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 
 from backend_gpu.api.dependencies import CurrentService, bearer
 from backend_gpu.api.errors import guarded_errors
-from backend_gpu.api.schemas import Model
+from backend_gpu.api.schemas import Document
 from backend_gpu.engine import EngineInfo
 from backend_gpu.errors import BadParameter, GalleryUnavailable, ModelLoading, ModelNotFound
 from backend_gpu.gallery import MODEL_FOLDER
@@ -44,14 +44,14 @@ class ModelList(BaseModel):
     data: Annotated[list[ModelInfo], Field(description="the model's own name first")]
 
 
-class TextDocument(Model):
+class TextDocument(Document):
     """Words for people, in both languages."""
 
     ja: Annotated[str, Field(description="Japanese")]
     en: Annotated[str, Field(description="English")]
 
 
-class StageDocument(Model):
+class StageDocument(Document):
     """One pass of drawing; each next one starts from what the one before has made."""
 
     name: Annotated[str, Field(description="as a running job's progress has it")]
@@ -61,7 +61,7 @@ class StageDocument(Model):
     steps_field: Annotated[StepsField, Field(description="the field of a request with that number")]
 
 
-class GuidanceDocument(Model):
+class GuidanceDocument(Document):
     """How closely a text may be followed."""
 
     default: Annotated[float, Field(description="what a request without guidance_scale gets")]
@@ -69,14 +69,14 @@ class GuidanceDocument(Model):
     most: Annotated[float, Field(description="the largest that makes sense")]
 
 
-class WarningDocument(Model):
+class WarningDocument(Document):
     """What people should know before they draw."""
 
     words: Annotated[list[str], Field(description="shown where the English has one of these; with none: always")]
     text: Annotated[TextDocument, Field(description="what to say")]
 
 
-class VocabularyDocument(Model):
+class VocabularyDocument(Document):
     """What the model reads, if it does not read any English."""
 
     words: Annotated[list[str], Field(description="every word that the model knows")]
@@ -97,7 +97,7 @@ class VocabularyDocument(Model):
     ]
 
 
-class ModelDocument(Model):
+class ModelDocument(Document):
     """All that a form or a program needs to know of a model."""
 
     id: Annotated[str, Field(description="the name that was asked for")]

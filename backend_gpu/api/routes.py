@@ -7,9 +7,9 @@ from fastapi.concurrency import run_in_threadpool
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from sse_starlette import EventSourceResponse
 
-from backend_gpu.api.bodies import BodyRoute
+from backend_gpu.api.bodies import BodyRoute, fingerprint_of
 from backend_gpu.api.dependencies import CurrentService, IdempotencyKey, JobId, bearer
-from backend_gpu.api.documents import fingerprint_of, job_document, status_document
+from backend_gpu.api.documents import job_document, status_document
 from backend_gpu.api.drawing import accept, picture
 from backend_gpu.api.encoding import QUALITY, Encoding, ImageFormat, ImageSize
 from backend_gpu.api.errors import BodyTooLarge, Unauthorized, WrongHost, errors, guarded_errors
