@@ -12,7 +12,7 @@ from backend_gpu.engine import Engine, EngineInfo
 from backend_gpu.errors import BackendError, ModelLoading
 from backend_gpu.gallery import Gallery
 from backend_gpu.jobs.blocklist import Blocklist
-from backend_gpu.jobs.drawing import Outputs, WorkerOptions
+from backend_gpu.jobs.drawing import Outputs
 from backend_gpu.jobs.feed import Feed
 from backend_gpu.jobs.folder_lock import FolderLock
 from backend_gpu.jobs.intake import Intake, Limits
@@ -21,7 +21,7 @@ from backend_gpu.jobs.pictures import Delivery, Pictures
 from backend_gpu.jobs.request import JobRequest
 from backend_gpu.jobs.retries import Claim, Refusals
 from backend_gpu.jobs.store import JobStore
-from backend_gpu.jobs.worker import Worker
+from backend_gpu.jobs.worker import Worker, WorkerOptions
 from backend_gpu.metrics import Metrics
 
 logger = logging.getLogger(__name__)

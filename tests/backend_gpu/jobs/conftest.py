@@ -13,13 +13,13 @@ from PIL import Image
 from backend_gpu.engine import Engine
 from backend_gpu.errors import StorageUnavailable
 from backend_gpu.gallery import Gallery
-from backend_gpu.jobs.drawing import Outputs, WorkerOptions
+from backend_gpu.jobs.drawing import Outputs
 from backend_gpu.jobs.feed import Feed
 from backend_gpu.jobs.job import Job, JobStatus
 from backend_gpu.jobs.pictures import Delivery, Pictures
 from backend_gpu.jobs.request import JobRequest
 from backend_gpu.jobs.store import JobStore
-from backend_gpu.jobs.worker import Worker
+from backend_gpu.jobs.worker import Worker, WorkerOptions
 from backend_gpu.metrics import Metrics
 from tests.backend_gpu.fake_engine import FakeEngine
 from tests.backend_gpu.jobs.clock import Clock
