@@ -65,7 +65,6 @@ class JobDocument(Document):
     """A job as it is now. Times are seconds since 1970."""
 
     model_config = ConfigDict(
-        extra="forbid",
         json_schema_extra={
             "examples": [
                 {

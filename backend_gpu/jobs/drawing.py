@@ -143,8 +143,14 @@ class Drawer:
         raise RuntimeError("the engine has ended without pictures")
 
     def _observer(self, chunk: Chunk) -> StepObserver:
-        feed, metrics = self.outputs.feed, self.outputs.metrics
-        return StepObserver(chunk, self.forecast.timings, feed, metrics, self.slots.aborting, self.slots.clock)
+        return StepObserver(
+            chunk=chunk,
+            timings=self.forecast.timings,
+            feed=self.outputs.feed,
+            metrics=self.outputs.metrics,
+            aborting=self.slots.aborting,
+            clock=self.slots.clock,
+        )
 
     def _finish(self, batch: list[Job], pixels: list[Pixels]) -> None:
         """Keep the pictures and let the jobs succeed."""

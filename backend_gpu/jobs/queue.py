@@ -156,7 +156,7 @@ class Queue:
         Raises:
             IdempotencyConflict: the key came before with another fingerprint.
         """
-        return self._intake.earlier(claim)
+        return self._store.find(claim)
 
     def was_refused(self, claim: Claim) -> bool:
         """Whether an earlier try of this claim made no job; asking takes one of its refusals away."""
@@ -168,7 +168,7 @@ class Queue:
 
     def newest(self, claim: Claim, since: float) -> Job | None:
         """The last job that the same owner's same request has made, if it is not older than `since`."""
-        return self._store.newest(claim.owner, claim.fingerprint, since)
+        return self._store.newest(claim, since)
 
     def job(self, job_id: str) -> Job:
         """Read one job.
