@@ -75,12 +75,12 @@ def test_without_docker_it_says_so_in_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fails", "told"), [("compose version", "docker has no compose"), ("info", "docker does not answer")]
+    ("fails", "message"), [("compose version", "docker has no compose"), ("info", "docker does not answer")]
 )
-def test_what_docker_lacks_is_told_in_one_line(programs: Path, fails: str, told: str) -> None:
+def test_what_docker_lacks_is_told_in_one_line(programs: Path, fails: str, message: str) -> None:
     done = make_docker_up(programs, DOCKER_FAILS=fails)
     assert done.returncode == 2
-    assert done.stderr.splitlines()[0].startswith(told)
+    assert done.stderr.splitlines()[0].startswith(message)
     assert " up " not in (programs / "arguments").read_text(encoding="utf-8")
 
 

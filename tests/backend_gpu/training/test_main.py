@@ -188,8 +188,8 @@ def test_ctrl_c_while_torch_is_imported_is_no_traceback(tmp_path: Path) -> None:
     assert process.stdout is not None
     assert process.stdout.readline() == b"importing\n"
     process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=60)
-    assert (process.returncode, told) == (-signal.SIGINT, b"")
+    _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (-signal.SIGINT, b"")
 
 
 @pytest.mark.parametrize("name", ["file", "file/below", "/proc/x", "/proc", "a\0b"])
@@ -204,10 +204,10 @@ def test_the_export_tells_how_to_use_the_model(
 ) -> None:
     model = tmp_path / "my model"
     made.run("export", f"--folder={made.checkpoints}", f"--model={model}", "--rows=12")
-    told = capsys.readouterr().out.splitlines()
-    assert told[0].startswith(f"{model / 'weights' / 'base.safetensors'}: ")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(f"{model / 'weights' / 'base.safetensors'}: ")
     use = f"  BACKEND_MINI_DIR='{model}' FRONTEND_MINI_DIR='{model}' make"
-    assert told[-2:] == [f"{use} run", f"{use} image PROMPT='{TRAINED[0]}' OUT=picture.png"]
+    assert lines[-2:] == [f"{use} run", f"{use} image PROMPT='{TRAINED[0]}' OUT=picture.png"]
 
 
 def test_home_folders_are_meant_as_in_a_shell(
