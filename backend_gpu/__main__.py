@@ -8,6 +8,7 @@ from pathlib import Path
 
 from backend_gpu.engine.models import FAMILIES, family_of
 from backend_gpu.errors import BackendError, InvalidRequest
+from backend_gpu.image_command import make_images
 from backend_gpu.jobs.request import MAX_PICTURES, MAX_SEED
 from backend_gpu.settings import Settings, let_waiting_threads_sleep, read_settings
 from backend_gpu.streams import open_streams, write_line
@@ -38,8 +39,6 @@ def main() -> int:
     let_waiting_threads_sleep()
     try:
         if options.command == "image":
-            from backend_gpu.image_command import make_images
-
             make_images(options)
         else:
             serve(read_settings())
@@ -58,17 +57,16 @@ def serve(settings: Settings) -> None:
     Raises:
         BackendError: it can't start; the message says what to change.
     """
+    # Here and not above: the image command needs no HTTP
     from backend_gpu.api.hosts import is_local
+    from backend_gpu.api.server import Server, listen
+    from backend_gpu.logs import configure_logging
+    from backend_gpu.service import build_service
 
     if not settings.token.get_secret_value() and not is_local(settings.host):
         raise InvalidRequest(
             f"BACKEND_HOST is {settings.host} and there is no BACKEND_TOKEN: set one, or listen on 127.0.0.1 only"
         )
-
-    from backend_gpu.api.server import Server, listen
-    from backend_gpu.logs import configure_logging
-    from backend_gpu.service import build_service
-
     family = family_of(settings)
     configure_logging()
     listener = listen(settings.host, settings.port)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from backend_gpu.engine.models import Family
 from backend_gpu.gallery import Gallery
 from backend_gpu.jobs.blocklist import Blocklist
-from backend_gpu.jobs.drawing import WorkerOptions
 from backend_gpu.jobs.intake import Limits
 from backend_gpu.jobs.queue import Model, Queue, QueueOptions
+from backend_gpu.jobs.worker import WorkerOptions
 from backend_gpu.metrics import Metrics
 from backend_gpu.settings import Settings
 

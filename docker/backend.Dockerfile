@@ -30,13 +30,14 @@ RUN python -m compileall -q .
 FROM scratch AS checkpoints
 
 FROM dependencies AS weights
-COPY backend_gpu/__init__.py backend_gpu/errors.py backend_gpu/
+COPY backend_gpu/__init__.py backend_gpu/download.py backend_gpu/errors.py backend_gpu/files.py backend_gpu/
+COPY backend_gpu/engine/__init__.py backend_gpu/engine/published.py backend_gpu/engine/
 COPY backend_gpu/glide backend_gpu/glide
 # float16 serves every device: which one it will be is not known here.
 RUN --mount=type=bind,from=checkpoints,target=/checkpoints \
     mkdir /models \
     && find /checkpoints -name '*.pt' -exec ln -s -t /models {} + \
-    && /opt/venv/bin/python -c "import pathlib, torch; from backend_gpu.glide.checkpoint import open_published; \
+    && /opt/venv/bin/python -c "import pathlib, torch; from backend_gpu.engine.published import open_published; \
 [open_published(kind, pathlib.Path('/models'), torch.float16) for kind in ('base', 'upsample')]" \
     && find /models -not -name '*.safetensors' -type f,l -delete
 

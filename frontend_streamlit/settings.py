@@ -69,7 +69,7 @@ def web_address(url: str) -> str:
     return url
 
 
-def is_vm_name(name: str) -> str:
+def vm_name(name: str) -> str:
     """Refuse what names no machine."""
     if name:
         parts_of_vm_name(name)
@@ -88,7 +88,7 @@ def parts_of_vm_name(name: str) -> tuple[str, str, str]:
     return match[1], match[2], match[3]
 
 
-def are_emails(addresses: str) -> str:
+def email_list(addresses: str) -> str:
     """Refuse what lists no addresses: a list that nobody is on would look like one that lets nobody in."""
     for address in addresses.split(","):
         if addresses and not re.fullmatch(r"[^@\s]*@[^@\s]+", address.strip()):
@@ -128,7 +128,7 @@ class Settings(BaseSettings):
     ] = None
     gpu_vm: Annotated[
         str,
-        AfterValidator(is_vm_name),
+        AfterValidator(vm_name),
         Field(description="projects/P/zones/Z/instances/N to wake; empty: none"),
     ] = ""
     login: Annotated[
@@ -137,7 +137,7 @@ class Settings(BaseSettings):
     ] = "none"
     allowed_emails: Annotated[
         str,
-        AfterValidator(are_emails),
+        AfterValidator(email_list),
         Field(description="who may sign in with login oidc: addresses and @domains, with commas; empty: any account"),
     ] = ""
     iap_audience: Annotated[str, Field(description="audience of IAP's signed header; needed with login iap")] = ""

@@ -167,7 +167,7 @@ def test_a_picture_is_made_where_python_looks_for_no_modules_beside_it(tmp_path:
 
 
 @pytest.mark.parametrize(
-    ("language", "encoding", "told"),
+    ("language", "encoding", "printed"),
     [
         pytest.param(
             *("en_US", "ISO-8859-1", r"'\u8d64\u3044\u308a\u3093\u3054' \u2192 'a red apple'"), marks=pytest.mark.crash
@@ -176,7 +176,7 @@ def test_a_picture_is_made_where_python_looks_for_no_modules_beside_it(tmp_path:
     ],
 )
 def test_file_names_are_utf_8_and_the_output_is_as_the_locale_says(
-    tmp_path: Path, language: str, encoding: str, told: str
+    tmp_path: Path, language: str, encoding: str, printed: str
 ) -> None:
     name = f"{language}.{encoding}"
     command = ["localedef", "-i", language, "-f", encoding, "--no-archive", str(tmp_path / name)]
@@ -186,7 +186,7 @@ def test_file_names_are_utf_8_and_the_output_is_as_the_locale_says(
     locale = {"LOCPATH": str(tmp_path), "LC_ALL": name}
     done = make_bytes("image", f"PYTHON={sys.executable}", "PROMPT=赤いりんご", f"OUT={out}", "SEED=1", **locale)
     assert done.returncode == 0, done.stderr
-    assert told in done.stdout.decode(encoding)
+    assert printed in done.stdout.decode(encoding)
     assert out.exists()
 
 

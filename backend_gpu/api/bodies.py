@@ -1,5 +1,6 @@
-"""Bodies of requests: read with a limit, and JSON that is taken as strictly as its standard has it."""
+"""Bodies of requests: read with a limit, JSON taken as strictly as its standard has it, and when two are the same."""
 
+import hashlib
 import json
 import re
 from collections.abc import Callable, Coroutine
@@ -7,6 +8,7 @@ from typing import Any, NoReturn
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
+from pydantic import BaseModel
 
 from backend_gpu.api.errors import BodyTooLarge
 from backend_gpu.errors import BadParameter
@@ -126,3 +128,8 @@ def read_json(body: bytes) -> Any:
         raise BadParameter("the body is not JSON that can be read: it is nested too deeply", "body") from error
     except ValueError as error:  # a number of thousands of digits
         raise BadParameter(f"the body is not JSON that can be read: {error}", "body") from error
+
+
+def fingerprint_of(body: BaseModel) -> str:
+    """The same for two bodies that ask for the same."""
+    return hashlib.sha256(body.model_dump_json().encode()).hexdigest()

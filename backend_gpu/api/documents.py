@@ -1,9 +1,6 @@
-"""Between what the queue knows and what goes over HTTP."""
+"""What the queue knows, as the documents that go over HTTP."""
 
 import base64
-import hashlib
-
-from pydantic import BaseModel
 
 from backend_gpu.api.schemas import (
     ErrorInfo,
@@ -70,8 +67,3 @@ def progress_document(progress: Progress) -> ProgressDocument:
 def data_url(png: bytes) -> str:
     """A PNG that a page can show as it is."""
     return f"data:image/png;base64,{base64.b64encode(png).decode('ascii')}"
-
-
-def fingerprint_of(body: BaseModel) -> str:
-    """The same for two bodies that ask for the same."""
-    return hashlib.sha256(body.model_dump_json().encode()).hexdigest()

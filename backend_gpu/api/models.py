@@ -10,11 +10,11 @@ from pydantic import BaseModel, Field
 
 from backend_gpu.api.dependencies import CurrentService, bearer
 from backend_gpu.api.errors import guarded_errors
-from backend_gpu.api.schemas import Model
+from backend_gpu.api.schemas import Document
 from backend_gpu.engine import EngineInfo
 from backend_gpu.errors import BadParameter, GalleryUnavailable, ModelLoading, ModelNotFound
 from backend_gpu.gallery import MODEL_FOLDER
-from backend_gpu.jobs.request import MAX_STEPS
+from backend_gpu.jobs.request import MAX_NAME_CHARACTERS, MAX_STEPS, STEPS_FIELDS, StepsField
 from backend_gpu.service import Service
 
 logger = logging.getLogger(__name__)
@@ -24,7 +24,6 @@ ALIASES = (  # that OpenAI's clients send by themselves
     *("gpt-image-1", "gpt-image-1-mini", "gpt-image-1.5", "gpt-image-2", "chatgpt-image-latest"),
     *("dall-e-2", "dall-e-3"),
 )
-STEPS_FIELDS: tuple[Literal["steps", "upsample_steps"], ...] = ("steps", "upsample_steps")  # of a request, by stage
 
 routes = APIRouter(prefix="/v1", dependencies=[Depends(bearer)], tags=["models"])
 
@@ -45,26 +44,24 @@ class ModelList(BaseModel):
     data: Annotated[list[ModelInfo], Field(description="the model's own name first")]
 
 
-class TextDocument(Model):
+class TextDocument(Document):
     """Words for people, in both languages."""
 
     ja: Annotated[str, Field(description="Japanese")]
     en: Annotated[str, Field(description="English")]
 
 
-class StageDocument(Model):
+class StageDocument(Document):
     """One pass of drawing; each next one starts from what the one before has made."""
 
     name: Annotated[str, Field(description="as a running job's progress has it")]
     label: Annotated[TextDocument, Field(description="its name for people")]
     side: Annotated[int, Field(description="of its pictures, in pixels")]
     steps: Annotated[int, Field(description="denoising steps, unless the request has its own number")]
-    steps_field: Annotated[
-        Literal["steps", "upsample_steps"], Field(description="the field of a request with that number")
-    ]
+    steps_field: Annotated[StepsField, Field(description="the field of a request with that number")]
 
 
-class GuidanceDocument(Model):
+class GuidanceDocument(Document):
     """How closely a text may be followed."""
 
     default: Annotated[float, Field(description="what a request without guidance_scale gets")]
@@ -72,14 +69,14 @@ class GuidanceDocument(Model):
     most: Annotated[float, Field(description="the largest that makes sense")]
 
 
-class WarningDocument(Model):
+class WarningDocument(Document):
     """What people should know before they draw."""
 
     words: Annotated[list[str], Field(description="shown where the English has one of these; with none: always")]
     text: Annotated[TextDocument, Field(description="what to say")]
 
 
-class VocabularyDocument(Model):
+class VocabularyDocument(Document):
     """What the model reads, if it does not read any English."""
 
     words: Annotated[list[str], Field(description="every word that the model knows")]
@@ -100,7 +97,7 @@ class VocabularyDocument(Model):
     ]
 
 
-class ModelDocument(Model):
+class ModelDocument(Document):
     """All that a form or a program needs to know of a model."""
 
     id: Annotated[str, Field(description="the name that was asked for")]
@@ -186,7 +183,7 @@ def model_names(info: EngineInfo) -> tuple[str, ...]:
     return (info.model, *ALIASES)
 
 
-ModelId = Annotated[str, Path(max_length=64, description="a name of GET /v1/models")]
+ModelId = Annotated[str, Path(max_length=MAX_NAME_CHARACTERS, description="a name of GET /v1/models")]
 
 
 def named_model(model_id: ModelId, service: CurrentService) -> EngineInfo:

@@ -7,9 +7,9 @@ from fastapi.concurrency import run_in_threadpool
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from sse_starlette import EventSourceResponse
 
-from backend_gpu.api.bodies import BodyRoute
+from backend_gpu.api.bodies import BodyRoute, fingerprint_of
 from backend_gpu.api.dependencies import CurrentService, IdempotencyKey, JobId, bearer
-from backend_gpu.api.documents import fingerprint_of, job_document, status_document
+from backend_gpu.api.documents import job_document, status_document
 from backend_gpu.api.drawing import accept, picture
 from backend_gpu.api.encoding import QUALITY, Encoding, ImageFormat, ImageSize
 from backend_gpu.api.errors import BodyTooLarge, Unauthorized, WrongHost, errors, guarded_errors
@@ -29,7 +29,7 @@ from backend_gpu.errors import (
     RateLimited,
     StorageUnavailable,
 )
-from backend_gpu.jobs.request import OWNER, JobSubmission
+from backend_gpu.jobs.request import MAX_PICTURES, OWNER, JobSubmission
 from backend_gpu.jobs.retries import Claim
 
 MAX_LISTED = 200
@@ -138,7 +138,7 @@ async def follow_job(
 )
 def read_picture(
     job_id: JobId,
-    index: Annotated[int, Path(ge=0, le=7, description="which picture of the job")],
+    index: Annotated[int, Path(ge=0, le=MAX_PICTURES - 1, description="which picture of the job")],
     image_format: Annotated[ImageFormat, Path(description="each holds how the picture was made")],
     service: CurrentService,
     authorization: Annotated[str | None, Header(include_in_schema=False)] = None,

@@ -8,8 +8,8 @@ from backend_gpu.jobs.job import JobStatus
 from backend_gpu.jobs.request import JobSubmission
 
 
-class Model(BaseModel):
-    """Strict base: unknown fields are errors."""
+class Document(BaseModel):
+    """Base of what is sent: it has just these fields."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -30,7 +30,7 @@ class JobRequestDocument(JobSubmission):
     model: Annotated[str, Field(description="the model that draws")]
 
 
-class ProgressDocument(Model):
+class ProgressDocument(Document):
     """How far a running job is."""
 
     stage: Annotated[str, Field(description="a stage of the model's description")]
@@ -39,7 +39,7 @@ class ProgressDocument(Model):
     fraction: Annotated[float, Field(ge=0, le=1, description="of the whole job, by time")]
 
 
-class ImageLink(Model):
+class ImageLink(Document):
     """One finished picture."""
 
     index: Annotated[int, Field(description="0 to n - 1")]
@@ -47,7 +47,7 @@ class ImageLink(Model):
     url: Annotated[str, Field(description="where the PNG is, relative to this service")]
 
 
-class ErrorInfo(Model):
+class ErrorInfo(Document):
     """What went wrong and what to do."""
 
     message: Annotated[str, Field(description="for people")]
@@ -56,17 +56,16 @@ class ErrorInfo(Model):
     code: Annotated[str | None, Field(description="for programs")]
 
 
-class ErrorDocument(Model):
+class ErrorDocument(Document):
     """Every answer that is not a success."""
 
     error: Annotated[ErrorInfo, Field(description="the only field")]
 
 
-class JobDocument(Model):
+class JobDocument(Document):
     """A job as it is now. Times are seconds since 1970."""
 
     model_config = ConfigDict(
-        extra="forbid",
         json_schema_extra={
             "examples": [
                 {
@@ -121,14 +120,14 @@ class JobDocument(Model):
     error: Annotated[ErrorInfo | None, Field(description="why the job failed")]
 
 
-class JobList(Model):
+class JobList(Document):
     """An owner's jobs, newest first."""
 
     object: Annotated[Literal["list"], Field(description="always list")] = "list"
     data: Annotated[list[JobDocument], Field(description="the jobs")]
 
 
-class StatusDocument(Model):
+class StatusDocument(Document):
     """What the service does now."""
 
     model: Annotated[str | None, Field(description="null while it is loading")]
@@ -141,7 +140,7 @@ class StatusDocument(Model):
     seconds_per_picture: Annotated[float | None, Field(description="one picture alone, measured here")]
 
 
-class HealthDocument(Model):
+class HealthDocument(Document):
     """The process answers."""
 
     status: Annotated[Literal["ok"], Field(description="always ok: anything else is another status code")] = "ok"

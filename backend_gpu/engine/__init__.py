@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-Pixels = NDArray[np.uint8]  # (N, H, W, 3) RGB
+Pixels = NDArray[np.uint8]  # pictures, (N, H, W, 3) RGB; of one, (H, W, 3)
 
 PREVIEWS = 5  # of a run before its last step, at least, where it has as many steps
 PREVIEW_INTERVAL_S = 1.0  # slow steps show more

@@ -2,31 +2,13 @@
 
 from dataclasses import replace
 from importlib.metadata import version
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-from backend_gpu.engine import EngineInfo, Guidance, ModelWarning, Stage, Text
+from backend_gpu.engine import Engine, EngineInfo, Guidance, ModelWarning, Stage, Text
 from backend_gpu.settings import Settings
 
-if TYPE_CHECKING:
-    import torch
-
-    from backend_gpu.engine.pipeline import PipelineEngine  # torch is imported where the model is opened
-
 PEOPLE = (
-    "person",
-    "people",
-    "man",
-    "men",
-    "woman",
-    "women",
-    "boy",
-    "boys",
-    "girl",
-    "girls",
-    "child",
-    "children",
-    "face",
+    *("person", "people", "man", "men", "woman", "women"),
+    *("boy", "boys", "girl", "girls", "child", "children", "face"),
 )
 
 
@@ -69,15 +51,16 @@ def describe(settings: Settings) -> EngineInfo:
     )
 
 
-def open_engine(settings: Settings) -> "PipelineEngine":
+def open_engine(settings: Settings) -> Engine:
     """Load it, downloading its checkpoints at the first use.
 
     Raises:
         CheckpointError: they could not be fetched, stored or read; the message says what to do.
         BackendError: the device is not there.
     """
+    # Here and not above: a model is described without torch
     from backend_gpu.engine.pipeline import PipelineEngine, choose_device, on_device
-    from backend_gpu.engine.published import open_published
+    from backend_gpu.engine.published import open_published, published_hash
     from backend_gpu.glide.acceleration import best_dtype
     from backend_gpu.glide.pipeline import Pipeline
     from backend_gpu.glide.tokenizer import BytePairTokenizer
@@ -88,13 +71,3 @@ def open_engine(settings: Settings) -> "PipelineEngine":
     pipeline = on_device(Pipeline(base, upsampler, BytePairTokenizer()), device)
     info = replace(describe(settings), device=str(device), model_hash=published_hash(folder, dtype))
     return PipelineEngine(pipeline, info)
-
-
-def published_hash(folder: Path, dtype: "torch.dtype") -> str:
-    """Identifies the two published checkpoints in use: the same in every precision that they were converted to."""
-    from backend_gpu.engine.pipeline import hash_of
-    from backend_gpu.engine.published import published_in_use
-    from backend_gpu.glide.metadata import read_metadata
-
-    files = (published_in_use(kind, folder, dtype) for kind in ("base", "upsample"))
-    return hash_of(read_metadata(path)["source_sha256"].encode() for path in files)

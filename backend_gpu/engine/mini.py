@@ -1,11 +1,11 @@
 """The embedded model, which the project trained: it knows the words of its tables, and draws what they name."""
 
+import hashlib
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from backend_gpu.engine import EngineInfo, Guidance, Stage, Text, Vocabulary
+from backend_gpu.engine import Engine, EngineInfo, Guidance, Stage, Text, Vocabulary
 from backend_gpu.mini.metadata import (
     GUIDANCE_SCALE,
     STEPS,
@@ -18,9 +18,6 @@ from backend_gpu.mini.metadata import (
 from backend_gpu.mini.vocabulary import CONCEPTS, drawable_things, load_vocabulary
 from backend_gpu.mini.words import FUNCTION_WORDS, WORD_PATTERN, PromptWords
 from backend_gpu.settings import Settings
-
-if TYPE_CHECKING:
-    from backend_gpu.engine.pipeline import PipelineEngine  # torch is imported where the model is opened
 
 SPRITES = "sprites.png"  # beside the weights of a model that has one
 
@@ -72,22 +69,23 @@ def describe(settings: Settings) -> EngineInfo:
     )
 
 
-def open_engine(settings: Settings) -> "PipelineEngine":
+def open_engine(settings: Settings) -> Engine:
     """Load it.
 
     Raises:
         CheckpointError: its weights are missing or broken.
         BackendError: the device is not there.
     """
-    from backend_gpu.engine.pipeline import PipelineEngine, choose_device, hash_of, on_device
+    # Here and not above: a model is described without torch
+    from backend_gpu.engine.pipeline import PipelineEngine, choose_device, on_device
     from backend_gpu.mini.model import open_mini
 
     weights, info = weights_of(settings), describe(settings)
     assert info.vocabulary is not None
     words = PromptWords(info.vocabulary.words, load_vocabulary(concepts_of(settings)))
-    model_hash = hash_of((weights / name).read_bytes() for name in ("base.safetensors", "upsampler.safetensors"))
+    both = b"".join((weights / f"{name}.safetensors").read_bytes() for name in ("base", "upsampler"))
     device = choose_device(settings.device)
-    info = replace(info, device=str(device), model_hash=model_hash)
+    info = replace(info, device=str(device), model_hash=hashlib.sha256(both).hexdigest())
     return PipelineEngine(on_device(open_mini(weights), device), info, words)
 
 

@@ -1,7 +1,6 @@
 """An engine that draws in this process with GLIDE's networks, published or embedded."""
 
-import hashlib
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import closing
 from typing import cast
 
@@ -109,11 +108,3 @@ def choose_device(wish: str) -> torch.device:
     if wish == "auto":
         wish = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(wish)
-
-
-def hash_of(parts: Iterable[bytes]) -> str:
-    """SHA-256 of several pieces as one, in hexadecimal."""
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part)
-    return digest.hexdigest()

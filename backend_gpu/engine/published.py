@@ -1,11 +1,13 @@
 """The published checkpoints: fetched once, converted once for each precision, then opened like any other weights."""
 
+import hashlib
 from pathlib import Path
 
 import torch
 
 from backend_gpu.files import atomically
 from backend_gpu.glide.checkpoint import PUBLISHED, PublishedKind, load_unet, read_published, write_weights
+from backend_gpu.glide.metadata import read_metadata
 from backend_gpu.glide.unet import UNet
 
 
@@ -45,3 +47,10 @@ def published_in_use(kind: PublishedKind, folder: Path, dtype: torch.dtype) -> P
     """The file that serves a precision: the one in it, or the one in half precision where that alone is there."""
     converted, half = converted_file(kind, folder, dtype), converted_file(kind, folder, torch.float16)
     return half if half.exists() and not converted.exists() else converted
+
+
+def published_hash(folder: Path, dtype: torch.dtype) -> str:
+    """Identifies the two published checkpoints in use: the same in every precision that they were converted to."""
+    files = (published_in_use(kind, folder, dtype) for kind in ("base", "upsample"))
+    sources = "".join(read_metadata(path)["source_sha256"] for path in files)
+    return hashlib.sha256(sources.encode()).hexdigest()

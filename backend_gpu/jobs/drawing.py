@@ -32,20 +32,6 @@ SMOKE_PROMPT = ""  # readiness means that the engine has drawn something
 
 
 @dataclass(frozen=True, kw_only=True)
-class WorkerOptions:
-    """How the worker works."""
-
-    max_batch_pictures: int
-    max_attempts: int
-    keep_jobs_s: float  # for so long an ended job can still be read
-    idle_wait_s: float = 5.0  # between two looks at a queue in which nothing was announced
-    load_retry_s: float = 30.0  # before the model is loaded again after a failure
-    storage_retry_s: float = 5.0  # before something is written again that the disk has refused
-    abort_s: float = 10.0  # how long an aborted batch may take to stop: at most a step
-    delivery_stop_s: float = 5.0  # how long a stop waits for a gallery that hangs
-
-
-@dataclass(frozen=True, kw_only=True)
 class Outputs:
     """Where jobs, pictures and news go."""
 
@@ -81,7 +67,8 @@ class Drawer:
     slots: Slots
     forecast: Forecast
     outputs: Outputs
-    options: WorkerOptions
+    max_pictures: int  # that the engine is given at once
+    storage_retry_s: float  # before something is written again that the disk has refused
 
     def draw(self, running: RunningBatch) -> None:
         """Run a batch to its end, whatever that is."""
@@ -130,7 +117,7 @@ class Drawer:
         settings = batch[0].request.batch_settings(self.engine.info)
         drawings = [drawing for job in batch for drawing in job.request.drawings()]
         drawn: list[Pixels] = []
-        sizes = chunk_sizes(len(drawings), self.options.max_batch_pictures)
+        sizes = chunk_sizes(len(drawings), self.max_pictures)
         while sizes:
             size = sizes[0]
             start = sum(map(len, drawn))
@@ -156,8 +143,14 @@ class Drawer:
         raise RuntimeError("the engine has ended without pictures")
 
     def _observer(self, chunk: Chunk) -> StepObserver:
-        feed, metrics = self.outputs.feed, self.outputs.metrics
-        return StepObserver(chunk, self.forecast.timings, feed, metrics, self.slots.aborting, self.slots.clock)
+        return StepObserver(
+            chunk=chunk,
+            timings=self.forecast.timings,
+            feed=self.outputs.feed,
+            metrics=self.outputs.metrics,
+            aborting=self.slots.aborting,
+            clock=self.slots.clock,
+        )
 
     def _finish(self, batch: list[Job], pixels: list[Pixels]) -> None:
         """Keep the pictures and let the jobs succeed."""
@@ -212,7 +205,7 @@ class Drawer:
                 if self.slots.stopping.is_set():
                     raise
                 self.slot.note_storage_error(error, ids)
-                self.slots.stopping.wait(self.options.storage_retry_s)
+                self.slots.stopping.wait(self.storage_retry_s)
             else:
                 self.slot.storage_error = ""
                 return result

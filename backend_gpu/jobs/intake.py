@@ -35,15 +35,6 @@ class Intake:
         self.store, self.forecast, self.blocklist, self.limits = store, forecast, blocklist, limits
         self._lock = threading.Lock()  # between looking at key and limits and adding the job: this process alone adds
 
-    def earlier(self, claim: Claim) -> Job | None:
-        """The job that the claim's key has made.
-
-        Raises:
-            IdempotencyConflict: the key came before with another fingerprint.
-        """
-        key = claim.idempotency_key
-        return None if key is None else self.store.find(key, claim.fingerprint)
-
     def accept(self, engine: Engine, request: JobRequest, claim: Claim) -> Job:
         """Make a job of a request, or find the one that the same key made.
 
@@ -56,13 +47,11 @@ class Intake:
         """
         unknown_words = self.check_prompts(engine, request)
         with self._lock:
-            if earlier := self.earlier(claim):  # it may have come meanwhile, and is not counted twice
+            if earlier := self.store.find(claim):  # it may have come meanwhile, and is not counted twice
                 return earlier
             self._check_quota(request)
             self._check_caps(request.owner)
-            job = self.store.add(
-                request, claim.idempotency_key, claim.fingerprint, logs.request_id.get(), unknown_words
-            )
+            job = self.store.add(request, claim, logs.request_id.get(), unknown_words)
         logger.info("job accepted", extra=job.log_ids | {"pictures": request.n})
         return job
 

@@ -5,11 +5,9 @@ import json
 import zlib
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 
-from backend_gpu.engine import EngineInfo
+from backend_gpu.engine import EngineInfo, Pixels
 from backend_gpu.jobs.request import JobRequest
 from backend_gpu.plain_text import without_controls
 
@@ -18,7 +16,7 @@ SAMPLER_NAMES = {"ddpm": "DDPM", "ddim": "DDIM", "dpmpp_2m": "DPM++ 2M"}  # as o
 OF_THE_JOB = ("n", "owner")  # fields of a request that say nothing about one picture
 
 
-def encode_png(pixels: NDArray[np.uint8], request: JobRequest, index: int, info: EngineInfo) -> bytes:
+def encode_png(pixels: Pixels, request: JobRequest, index: int, info: EngineInfo) -> bytes:
     """Picture `index` of a request, (H, W, 3) RGB; how it was made is in the text chunks `parameters` and `kotoe`.
 
     `kotoe` is JSON: the request's fields with this picture's seed, the hash of the weights, and `versions`.

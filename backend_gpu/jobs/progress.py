@@ -59,23 +59,21 @@ class Chunk:
         return {stage.name: rows_of(stage, self.size, requests) for stage in timings.stages}
 
 
+@dataclass(kw_only=True)
 class StepObserver:
     """Watches one call of the engine: ends it when nobody waits, keeps progress, previews and times."""
 
-    def __init__(
-        self,
-        chunk: Chunk,
-        timings: Timings,
-        feed: Feed,
-        metrics: Metrics,
-        aborting: threading.Event,
-        clock: Callable[[], float],
-    ) -> None:
-        self.chunk, self.timings, self.feed, self.metrics = chunk, timings, feed, metrics
-        self.aborting, self.clock = aborting, clock
-        self.rows = chunk.passes(timings)
-        self.steps = chunk.batch.jobs[0].request.steps_of(timings.stages)
-        self.ticked_at = self.stage_started_at = self.published_at = clock()
+    chunk: Chunk
+    timings: Timings
+    feed: Feed
+    metrics: Metrics
+    aborting: threading.Event  # set when the service stops
+    clock: Callable[[], float]
+
+    def __post_init__(self) -> None:
+        self.rows = self.chunk.passes(self.timings)
+        self.steps = self.chunk.batch.jobs[0].request.steps_of(self.timings.stages)
+        self.ticked_at = self.stage_started_at = self.published_at = self.clock()
 
     def note(self, report: StepReport) -> None:
         """Take note of a step.

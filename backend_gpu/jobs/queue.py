@@ -12,7 +12,7 @@ from backend_gpu.engine import Engine, EngineInfo
 from backend_gpu.errors import ModelLoading
 from backend_gpu.gallery import Gallery
 from backend_gpu.jobs.blocklist import Blocklist
-from backend_gpu.jobs.drawing import Outputs, WorkerOptions
+from backend_gpu.jobs.drawing import Outputs
 from backend_gpu.jobs.feed import Feed
 from backend_gpu.jobs.folder_lock import FolderLock
 from backend_gpu.jobs.intake import Intake, Limits
@@ -21,7 +21,7 @@ from backend_gpu.jobs.pictures import Delivery, Pictures
 from backend_gpu.jobs.request import JobRequest
 from backend_gpu.jobs.retries import Claim, Refusals
 from backend_gpu.jobs.store import JobStore
-from backend_gpu.jobs.worker import Worker
+from backend_gpu.jobs.worker import Worker, WorkerOptions
 from backend_gpu.metrics import Metrics
 
 logger = logging.getLogger(__name__)
@@ -156,7 +156,7 @@ class Queue:
         Raises:
             IdempotencyConflict: the key came before with another fingerprint.
         """
-        return self._intake.earlier(claim)
+        return self._store.find(claim)
 
     def was_refused(self, claim: Claim) -> bool:
         """Whether an earlier try of this claim made no job; asking takes one of its refusals away."""
@@ -168,7 +168,7 @@ class Queue:
 
     def newest(self, claim: Claim, since: float) -> Job | None:
         """The last job that the same owner's same request has made, if it is not older than `since`."""
-        return self._store.newest(claim.owner, claim.fingerprint, since)
+        return self._store.newest(claim, since)
 
     def job(self, job_id: str) -> Job:
         """Read one job.

@@ -8,7 +8,7 @@ import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, TypeAdapter
 from pydantic import ValidationError as PydanticError
@@ -39,7 +39,7 @@ def one_seed(seed: int | None) -> int | None:
     return None if seed == RANDOM_SEED else seed
 
 
-def text(value: str) -> str:
+def checked_text(value: str) -> str:
     """A text without control characters: white space among them becomes a space, any other is refused."""
     for control in CONTROL.findall(value):
         if not control.isspace():
@@ -50,15 +50,15 @@ def text(value: str) -> str:
 
 
 Number = BeforeValidator(number)
-Text = AfterValidator(text)
+CheckedText = AfterValidator(checked_text)
 PromptText = Annotated[str, Field(max_length=MAX_PROMPT_CHARACTERS)]
 Name = Annotated[str, Field(max_length=MAX_NAME_CHARACTERS)]
 Prompt = Annotated[
-    PromptText, Field(min_length=1, description="English text of what to draw", examples=["a red apple"]), Text
+    PromptText, Field(min_length=1, description="English text of what to draw", examples=["a red apple"]), CheckedText
 ]
-NegativePrompt = Annotated[PromptText, Field(description="English text of what to stay away from"), Text]
-SourcePrompt = Annotated[PromptText, Field(description="what the user typed, kept inside the picture"), Text]
-Translator = Annotated[Name, Field(description="what translated source_prompt"), Text]
+NegativePrompt = Annotated[PromptText, Field(description="English text of what to stay away from"), CheckedText]
+SourcePrompt = Annotated[PromptText, Field(description="what the user typed, kept inside the picture"), CheckedText]
+Translator = Annotated[Name, Field(description="what translated source_prompt"), CheckedText]
 Count = Annotated[int, Number, Field(ge=1, le=MAX_PICTURES, description="number of pictures")]
 Seed = Annotated[
     Annotated[int, Number, Field(ge=RANDOM_SEED, le=MAX_SEED)] | None,
@@ -70,6 +70,8 @@ GuidanceScale = Annotated[
     Field(description="1 is no guidance; the model's description has its range; its own choice if absent"),
 ]
 StepCount = Annotated[int, Field(ge=1, le=MAX_STEPS)]
+StepsField = Literal["steps", "upsample_steps"]
+STEPS_FIELDS: tuple[StepsField, ...] = get_args(StepsField)  # in the order of the stages whose steps they set
 Steps = Annotated[
     Annotated[StepCount, Number] | None,
     Field(description="denoising steps of the first stage; the model's choice if absent"),

@@ -1,4 +1,4 @@
-"""Submissions that OpenAI's clients send again by themselves, without a key: which of them already made a job."""
+"""Submissions that are sent again: how their job is recognised, and which tries without a key made none."""
 
 import threading
 from collections import Counter

@@ -21,6 +21,7 @@ from backend_gpu.jobs.job import (
     new_job_id,
 )
 from backend_gpu.jobs.request import JobRequest, UnreadableRequest
+from backend_gpu.jobs.retries import Claim
 from backend_gpu.jobs.schema import MIGRATIONS
 
 LATEST_TIME_S = 253402300799.0  # the end of the year 9999: what a date can be
@@ -67,19 +68,18 @@ class JobStore:
     def add(
         self,
         request: JobRequest,
-        idempotency_key: str | None = None,
-        fingerprint: str = "",
+        claim: Claim | None = None,
         request_id: str = "",
         unknown_words: Sequence[str] = (),
     ) -> Job:
         """Write a job down; it is on disk when this returns. Whether it may be accepted is for Intake to say.
 
         Args:
-            idempotency_key: names this submission; unique over all owners, so it should contain theirs.
-            fingerprint: what the key was used for.
+            claim: by which the same submission is recognised when it comes again; none if it never is.
             request_id: of the HTTP request, for the log.
             unknown_words: of its prompts, which the model leaves out.
         """
+        claim = claim or Claim(owner=request.owner)
         with self._transaction() as sql:
             row = sql.execute(
                 "INSERT INTO jobs (id, owner, request, batch_key, pictures, created_at, counted_at, idempotency_key,"
@@ -92,32 +92,34 @@ class JobStore:
                     request.n,
                     now := self.clock(),
                     now,
-                    idempotency_key,
-                    fingerprint,
+                    claim.idempotency_key,
+                    claim.fingerprint,
                     request_id,
                     json.dumps(unknown_words, ensure_ascii=False),
                 ),
             ).fetchone()
             return read_job(row)
 
-    def find(self, idempotency_key: str, fingerprint: str) -> Job | None:
-        """The job that a key has made.
+    def find(self, claim: Claim) -> Job | None:
+        """The job that a claim's key has made; None if there is none, or no key.
 
         Raises:
             IdempotencyConflict: the key came with another fingerprint.
         """
+        if claim.key is None:
+            return None
         self.database.check_files()  # the caller takes what is found for accepted
-        rows = self.database.read("SELECT * FROM jobs WHERE idempotency_key = ?", idempotency_key)
-        if rows and rows[0]["fingerprint"] != fingerprint:
+        rows = self.database.read("SELECT * FROM jobs WHERE idempotency_key = ?", claim.idempotency_key)
+        if rows and rows[0]["fingerprint"] != claim.fingerprint:
             raise IdempotencyConflict("this Idempotency-Key was used for another request: take a new one")
         return read_job(rows[0]) if rows else None
 
-    def newest(self, owner: str, fingerprint: str, since: float) -> Job | None:
-        """The last job that an owner's request of this fingerprint made, if it is not older than `since`."""
+    def newest(self, claim: Claim, since: float) -> Job | None:
+        """The last job that the same owner's same request has made, if it is not older than `since`."""
         rows = self.database.read(
             "SELECT * FROM jobs WHERE owner = ? AND fingerprint = ? AND counted_at >= ? ORDER BY number DESC LIMIT 1",
-            owner,
-            fingerprint,
+            claim.owner,
+            claim.fingerprint,
             since,
         )
         return read_job(rows[0]) if rows else None

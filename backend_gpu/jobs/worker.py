@@ -6,17 +6,32 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 
 from backend_gpu.engine import Engine
 from backend_gpu.errors import BackendError, StorageUnavailable
 from backend_gpu.jobs.batches import choose_batch
-from backend_gpu.jobs.drawing import Drawer, Outputs, WorkerOptions, draw_a_step, log_ids
+from backend_gpu.jobs.drawing import Drawer, Outputs, draw_a_step, log_ids
 from backend_gpu.jobs.forecast import Forecast
 from backend_gpu.jobs.job import Job
 from backend_gpu.jobs.progress import RunningBatch
 from backend_gpu.jobs.slots import Slot, Slots
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerOptions:
+    """How much is drawn at once, and how long what is waited for."""
+
+    max_batch_pictures: int
+    max_attempts: int
+    keep_jobs_s: float  # for so long an ended job can still be read
+    idle_wait_s: float = 5.0  # between two looks at a queue in which nothing was announced
+    load_retry_s: float = 30.0  # before the model is loaded again after a failure
+    storage_retry_s: float = 5.0  # before something is written again that the disk has refused
+    abort_s: float = 10.0  # how long an aborted batch may take to stop: at most a step
+    delivery_stop_s: float = 5.0  # how long a stop waits for a gallery that hangs
 
 
 class Worker:
@@ -129,7 +144,8 @@ class Worker:
             slots=self.slots,
             forecast=self.forecast,
             outputs=self.outputs,
-            options=self.options,
+            max_pictures=self.options.max_batch_pictures,
+            storage_retry_s=self.options.storage_retry_s,
         )
 
     def _load(self, open_engine: Callable[[], Engine]) -> Engine | None:

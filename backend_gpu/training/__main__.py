@@ -49,9 +49,8 @@ MAX_MINUTES = 999_999
 STUDY = Path(__file__).parents[2] / "docs" / "samplers.md"
 
 
-def main() -> None:
-    """Parse the command line and run one step of making a model."""
-    open_streams()
+def command_line() -> argparse.ArgumentParser:
+    """A parser with a command for each step of making a model."""
     parser = argparse.ArgumentParser(
         prog="backend_gpu.training", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -89,6 +88,13 @@ def main() -> None:
     command.add_argument("--per-form", type=int, default=48, help="pictures of each form of the grammar")
     command.add_argument("--out", type=Path, default=STUDY, help="the document that gets the table, beside its picture")
     command.set_defaults(run=study_samplers)
+    return parser
+
+
+def main() -> None:
+    """Parse the command line and run one step of making a model."""
+    open_streams()
+    parser = command_line()
     options = parser.parse_args()
     for name, value in vars(options).items():
         if isinstance(value, Path):

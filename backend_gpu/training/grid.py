@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from backend_gpu.glide.config import Pixels
 from backend_gpu.glide.pipeline import Picture, Pipeline, Sampling
+from backend_gpu.streams import write_line
 from backend_gpu.training.fonts import label_font
 
 PROMPTS = Path(__file__).parent / "grid_prompts.txt"
@@ -45,7 +46,7 @@ def draw_grid(pipeline: Pipeline, sampling: Sampling, guidance_scale: float) -> 
             progress.update(len(batch))
     font = japanese_font()
     if font is None:
-        print("No font for Japanese is installed (fonts-noto-cjk has one): the labels are in English.")
+        write_line("No font for Japanese is installed (fonts-noto-cjk has one): the labels are in English.")
         return lay_out(pictures, [prompt.english for prompt in prompts], label_font("sans", FONT_SIZE)[0])
     return lay_out(pictures, [prompt.japanese for prompt in prompts], font)
 

@@ -39,5 +39,5 @@ class ProgressLine:
         write_line(f"\r{line}\x1b[K", end="") if self.is_terminal else write_line(line)
 
     def end(self, line: str) -> None:
-        """Tell how it ended, in the place of the line that renewed itself."""
+        """Say how it ended, in the place of the line that renewed itself."""
         write_line(f"\r{line}\x1b[K" if self.is_terminal else line)

@@ -253,7 +253,7 @@ def _call_timeout_s(deadline: float) -> float:
 
 
 def _start_of(instance: "Instance") -> datetime | None:
-    """Tell when the present run began; while a machine starts, Google may still name the run before."""
+    """When the present run began; while a machine starts, Google may still name the run before."""
     started_at, stopped_at = _moment(instance.last_start_timestamp), _moment(instance.last_stop_timestamp)
     return None if started_at and stopped_at and stopped_at > started_at else started_at
 

@@ -99,7 +99,7 @@ def _refusal_of_call(error: "GoogleAPICallError") -> _Refusal:
 
 
 def failure_of(operation: "Operation") -> GpuVmError | None:
-    """Tell why an operation failed, if it did."""
+    """Why an operation failed; None if it did not."""
     errors = operation.error.errors
     if not errors:
         return None

@@ -37,29 +37,24 @@ def show_gallery(session: Session, clients: Clients) -> None:
     if not names:
         st.info(texts.nothing_found.format(as_text(words)) if words.strip() else texts.no_pictures)
         return
-    with st.container(horizontal=True):  # as many side by side as there is room for
+    show_thumbnails(session, clients, pictures)
+    with st.container(horizontal=True, vertical_alignment="center"):
+        page, turn_to = session.album.page, session.album.turn_to
+        st.button(texts.newer, key="newer", disabled=page == 0, on_click=session.act, args=(turn_to, page - 1))
+        st.caption(texts.page_of.format(page + 1, pages, len(names)), width="content")
+        st.button(texts.older, key="older", disabled=page + 1 >= pages, on_click=session.act, args=(turn_to, page + 1))
+        st.fragment(show_zip)(session, pictures)
+
+
+def show_thumbnails(session: Session, clients: Clients, pictures: list[Picture]) -> None:
+    """Small pictures, as many side by side as there is room for; each opens large."""
+    texts = texts_of(session)
+    with st.container(horizontal=True):
         for picture in pictures:
             with st.container(width=THUMBNAIL_WIDTH, gap="xsmall", key=f"card_{picture.name}"):
                 st.image(data_url(picture.png), width="stretch")
                 if st.button(short(picture.source_prompt), key=f"open_{picture.name}", type="tertiary"):
                     st.dialog(texts.picture, width="medium")(show_picture)(session, clients, picture)
-    with st.container(horizontal=True, vertical_alignment="center"):
-        st.button(
-            texts.newer,
-            key="newer",
-            disabled=session.album.page == 0,
-            on_click=session.act,
-            args=(session.album.turn_to, session.album.page - 1),
-        )
-        st.caption(texts.page_of.format(session.album.page + 1, pages, len(names)), width="content")
-        st.button(
-            texts.older,
-            key="older",
-            disabled=session.album.page + 1 >= pages,
-            on_click=session.act,
-            args=(session.album.turn_to, session.album.page + 1),
-        )
-        st.fragment(show_zip)(session, pictures)
 
 
 def show_zip(session: Session, pictures: list[Picture]) -> None:

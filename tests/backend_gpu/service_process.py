@@ -22,8 +22,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def environment(**settings: object) -> dict[str, str]:
     """The environment with these settings (`port` is BACKEND_PORT) and no others of the backend."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("BACKEND_")}
-    return kept | {f"BACKEND_{name.upper()}": str(value) for name, value in settings.items()}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("BACKEND_")}
+    return inherited | {f"BACKEND_{name.upper()}": str(value) for name, value in settings.items()}
 
 
 def run_backend(*arguments: str, **settings: object) -> subprocess.CompletedProcess[str]:

@@ -154,7 +154,7 @@ def test_a_japanese_name_of_255_bytes_is_drawn_into(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("stem", "count", "told"),
+    ("stem", "count", "message"),
     [
         ("x" * (LONGEST - 3), 1, f"has {LONGEST + 1} bytes, at most {LONGEST}"),
         ("x" * (LONGEST - 5), 2, f"has {LONGEST + 1} bytes, at most {LONGEST}"),
@@ -164,9 +164,9 @@ def test_a_japanese_name_of_255_bytes_is_drawn_into(tmp_path: Path) -> None:
     ],
 )
 def test_names_that_the_file_system_does_not_take_are_refused_before_drawing(
-    tmp_path: Path, stem: str, count: int, told: str
+    tmp_path: Path, stem: str, count: int, message: str
 ) -> None:
-    with pytest.raises(InvalidRequest, match=told):
+    with pytest.raises(InvalidRequest, match=message):
         output_paths(tmp_path / f"{stem}.png", count)
 
 
@@ -176,7 +176,7 @@ def test_a_path_that_is_too_long_is_one_clear_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("out", "told"),
+    ("out", "message"),
     [
         ("", "does not end in .png"),
         ("pictures/", "does not end in .png"),
@@ -186,8 +186,8 @@ def test_a_path_that_is_too_long_is_one_clear_line(tmp_path: Path) -> None:
         ("pictures/.png", "pictures/.png has no name before .png"),
     ],
 )
-def test_a_name_that_is_empty_is_one_clear_line(out: str, told: str) -> None:
-    with pytest.raises(InvalidRequest, match=re.escape(told)):
+def test_a_name_that_is_empty_is_one_clear_line(out: str, message: str) -> None:
+    with pytest.raises(InvalidRequest, match=re.escape(message)):
         output_paths(Path(out), 1)
 
 
@@ -289,8 +289,8 @@ def test_the_translation_is_read_whatever_the_locale(tmp_path: Path, locale: dic
     )
     assert done.returncode == 0, done.stderr
     encoding = "utf-16" if "utf-16" in locale.values() else "ascii"
-    told = done.stdout.decode(encoding)
-    assert ("'青い背景に赤いりんご' →" if encoding == "utf-16" else r"'\u9752\u3044\u80cc\u666f\u306b") in told
+    message = done.stdout.decode(encoding)
+    assert ("'青い背景に赤いりんご' →" if encoding == "utf-16" else r"'\u9752\u3044\u80cc\u666f\u306b") in message
     assert ("侍" if encoding == "utf-16" else r"left out: \u4f8d") in done.stderr.decode(encoding)
     with Image.open(tmp_path / "りんご.png") as image:
         assert json.loads(image.text["kotoe"])["source_prompt"] == APPLE["source"]  # type: ignore[attr-defined]  # a PNG has it

@@ -56,7 +56,7 @@ class Story:
     log: list[dict[str, Any]] = field(default_factory=list)
 
 
-def stop_followed(service: ServiceProcess, told: Story, seen: list[str], job_id: str) -> None:
+def stop_followed(service: ServiceProcess, story: Story, seen: list[str], job_id: str) -> None:
     """Stop the service while somebody follows a job, whose states are noted until the stream ends in good order."""
 
     def read() -> None:
@@ -67,47 +67,47 @@ def stop_followed(service: ServiceProcess, told: Story, seen: list[str], job_id:
     follower = threading.Thread(target=read)
     follower.start()
     wait_until(lambda: seen)
-    told.exit_codes.append(service.terminate())
+    story.exit_codes.append(service.terminate())
     follower.join(WAIT_S)
-    told.log += service.events()
+    story.log += service.events()
 
 
 @pytest.fixture(scope="module")
 def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
-    told, data_dir = Story(), tmp_path_factory.mktemp("service") / "data"
+    story, data_dir = Story(), tmp_path_factory.mktemp("service") / "data"
     with ServiceProcess(data_dir, grace_s=0.05) as service:
-        told.long_job = first_life(service, told)
+        story.long_job = first_life(service, story)
     with ServiceProcess(data_dir, grace_s=60) as service:
-        second_life(service, told)
-    return told
+        second_life(service, story)
+    return story
 
 
-def first_life(service: ServiceProcess, told: Story) -> str:
+def first_life(service: ServiceProcess, story: Story) -> str:
     """Start, draw, and stop while a job is drawn that takes longer than the grace."""
-    told.early = [service.http.get("/readyz"), service.http.post("/v1/jobs", json=APPLE), service.http.get("/healthz")]
+    story.early = [service.http.get("/readyz"), service.http.post("/v1/jobs", json=APPLE), service.http.get("/healthz")]
     service.wait_until_ready()
-    told.apple = service.wait_for(service.submit(**APPLE)["id"])
-    told.pictures = [service.picture(told.apple, index) for index in range(2)]
-    told.too_long = service.http.post("/v1/jobs", json={"prompt": "an apple and " * 10 + "a cat"})
-    told.second_service = run_backend(data_dir=service.data_dir, port=0)
-    told.same_port = run_backend(data_dir=service.data_dir.with_name("other"), port=service.http.base_url.port)
+    story.apple = service.wait_for(service.submit(**APPLE)["id"])
+    story.pictures = [service.picture(story.apple, index) for index in range(2)]
+    story.too_long = service.http.post("/v1/jobs", json={"prompt": "an apple and " * 10 + "a cat"})
+    story.second_service = run_backend(data_dir=service.data_dir, port=0)
+    story.same_port = run_backend(data_dir=service.data_dir.with_name("other"), port=service.http.base_url.port)
     long_job = str(service.submit(**LONG)["id"])
     service.wait_for(long_job, "running")
-    stop_followed(service, told, told.long_job_followed, long_job)
+    stop_followed(service, story, story.long_job_followed, long_job)
     return long_job
 
 
-def second_life(service: ServiceProcess, told: Story) -> None:
+def second_life(service: ServiceProcess, story: Story) -> None:
     """Start on the same data, find the job, and stop while another is drawn that ends within the grace."""
     service.wait_until_ready()
-    told.long_job_after_restart = service.wait_for(told.long_job)
-    told.long_picture = service.picture(told.long_job_after_restart)
-    told.long_picture_undisturbed = service.picture(service.wait_for(service.submit(**LONG)["id"]))
+    story.long_job_after_restart = service.wait_for(story.long_job)
+    story.long_picture = service.picture(story.long_job_after_restart)
+    story.long_picture_undisturbed = service.picture(service.wait_for(service.submit(**LONG)["id"]))
     again = service.wait_for(service.submit(**APPLE)["id"])
-    told.pictures_after_restart = [service.picture(again, index) for index in range(2)]
+    story.pictures_after_restart = [service.picture(again, index) for index in range(2)]
     last_job = service.submit(**SHORT)["id"]
     service.wait_for(last_job, "running", "succeeded")
-    stop_followed(service, told, told.last_job_followed, last_job)
+    stop_followed(service, story, story.last_job_followed, last_job)
 
 
 def test_health_answers_while_the_model_is_loading(story: Story) -> None:
@@ -187,15 +187,15 @@ def test_an_address_that_others_reach_needs_a_token(host: str, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("host", "told"),
+    ("host", "message"),
     [
         ("nowhere.invalid", "BACKEND_HOST is 'nowhere.invalid': there is no such address or host name"),
         ("127.0.0.1:80", "BACKEND_HOST is '127.0.0.1:80': there is no such address or host name"),
         ("192.0.2.77", "can't listen on 192.0.2.77:0"),
     ],
 )
-def test_an_address_that_is_none_of_this_machine_is_told(host: str, told: str, tmp_path: Path) -> None:
-    assert_refused(run_backend(host=host, port=0, token="s3cret", data_dir=tmp_path), told)
+def test_an_address_that_is_none_of_this_machine_is_told(host: str, message: str, tmp_path: Path) -> None:
+    assert_refused(run_backend(host=host, port=0, token="s3cret", data_dir=tmp_path), message)
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,9 @@ class Service:
         return f"http://127.0.0.1:{self.ports['backend_gpu']}"
 
     def start(self, package: str) -> None:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("BACKEND_", "FRONTEND_"))}
+        inherited = {
+            name: value for name, value in os.environ.items() if not name.startswith(("BACKEND_", "FRONTEND_"))
+        }
         settings = {
             "OMP_NUM_THREADS": "1",
             "BACKEND_PORT": str(self.ports["backend_gpu"]),
@@ -61,7 +63,7 @@ class Service:
             self.processes[package] = subprocess.Popen(
                 [sys.executable, "-m", package],
                 cwd=ROOT,
-                env=kept | settings | self.settings,
+                env=inherited | settings | self.settings,
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )

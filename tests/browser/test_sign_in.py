@@ -113,8 +113,8 @@ def test_accounts_sign_in_and_out_and_see_only_what_is_theirs(
     sign_in(page, "anna")
     expect(cards(page)).to_contain_text(APPLE)
     expect(field(page, JAPANESE.prompt)).to_have_value(APPLE)
-    told = str(backend.requests)
-    assert not [account for account in ACCOUNTS.values() if str(account["email"]) in told]
+    sent = str(backend.requests)
+    assert not [account for account in ACCOUNTS.values() if str(account["email"]) in sent]
 
 
 @pytest.mark.parametrize("account", ["mallory", "liar"])

@@ -130,7 +130,7 @@ def test_a_job_survives_the_death_of_the_backend(stack: Stack) -> None:
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_it_runs_as_nobody_special_and_can_write_its_data_alone(stack: Stack, service: str) -> None:
-    told = stack.execute(
+    answer = stack.execute(
         service,
         "sh",
         "-c",
@@ -138,7 +138,7 @@ def test_it_runs_as_nobody_special_and_can_write_its_data_alone(stack: Stack, se
         " for folder in / /app /opt/venv /data/gallery /tmp;"
         " do if touch $folder/probe 2>/dev/null; then rm $folder/probe; echo writes $folder; fi; done",
     )
-    lines = told.split()
+    lines = answer.split()
     assert lines[0] == UID
     assert dict(zip(lines[1:7:2], lines[2:7:2], strict=True)) == {
         "CapBnd:": "0" * 16,

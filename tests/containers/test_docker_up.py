@@ -1,7 +1,9 @@
-"""`make docker-up` and the lists of requirements: what can be tested without an engine."""
+"""`make docker-up`, the lists of requirements, what the Dockerfiles run: what can be tested without an engine."""
 
+import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -45,6 +47,27 @@ def test_the_images_install_what_requirements_txt_names_between_them() -> None:
     assert set.union(*parts) == names_in(ROOT / "requirements.txt")
 
 
+def test_the_stage_that_converts_the_published_weights_has_the_code_that_it_imports(tmp_path: Path) -> None:
+    _, stage = (ROOT / "docker" / "backend.Dockerfile").read_text(encoding="utf-8").split(" AS weights\n")
+    stage, _, _ = stage.partition("\nFROM ")
+    for copied in re.findall("^COPY (.+)$", stage, flags=re.MULTILINE):
+        *sources, target = copied.split()
+        for source in sources:
+            if (ROOT / source).is_dir():
+                shutil.copytree(ROOT / source, tmp_path / target)
+            else:
+                (tmp_path / target).mkdir(parents=True, exist_ok=True)
+                shutil.copy(ROOT / source, tmp_path / target)
+    code = re.findall(r"from backend_gpu[\w.]* import \w+", stage)
+    assert code
+    # fetch() is imported where there are no weights yet, as in that stage
+    code.append("import backend_gpu.download")
+    done = subprocess.run(
+        [sys.executable, "-c", "; ".join(code)], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_without_docker_it_says_so_in_one_line(tmp_path: Path) -> None:
     done = make_docker_up(tmp_path)
     assert done.returncode == 2
@@ -52,12 +75,12 @@ def test_without_docker_it_says_so_in_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("fails", "told"), [("compose version", "docker has no compose"), ("info", "docker does not answer")]
+    ("fails", "message"), [("compose version", "docker has no compose"), ("info", "docker does not answer")]
 )
-def test_what_docker_lacks_is_told_in_one_line(programs: Path, fails: str, told: str) -> None:
+def test_what_docker_lacks_is_told_in_one_line(programs: Path, fails: str, message: str) -> None:
     done = make_docker_up(programs, DOCKER_FAILS=fails)
     assert done.returncode == 2
-    assert done.stderr.splitlines()[0].startswith(told)
+    assert done.stderr.splitlines()[0].startswith(message)
     assert " up " not in (programs / "arguments").read_text(encoding="utf-8")
 
 

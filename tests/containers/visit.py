@@ -29,14 +29,14 @@ pictures: list[Picture] = []
 while job.status == "succeeded" and not pictures and time.monotonic() < deadline:  # it goes to the gallery afterwards
     time.sleep(0.2)
     pictures = clients.gallery.pictures(OWNER, clients.gallery.names(OWNER))
-told = [clients.backend.read_picture(image) for image in job.images]
+served = [clients.backend.read_picture(image) for image in job.images]
 for picture in pictures:
     clients.gallery.delete(OWNER, picture.name)
 json.dump(
     {
         "status": job.status,
         "english": translation.english,
-        "same_as_the_backend_tells": told == [picture.png for picture in pictures],
+        "same_as_the_backend_tells": served == [picture.png for picture in pictures],
         "sources": [picture.source_prompt for picture in pictures],
         "left": clients.gallery.names(OWNER),
     },

@@ -38,9 +38,9 @@ def free_port() -> int:
 
 
 def environment(tmp_path: Path, **settings: str) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("BACKEND_", "FRONTEND_"))}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("BACKEND_", "FRONTEND_"))}
     ports = {"BACKEND_PORT": str(free_port()), "FRONTEND_PORT": str(free_port())}
-    return kept | ports | {"BACKEND_DATA_DIR": str(tmp_path / "data"), "OMP_NUM_THREADS": "1"} | settings
+    return inherited | ports | {"BACKEND_DATA_DIR": str(tmp_path / "data"), "OMP_NUM_THREADS": "1"} | settings
 
 
 def children_of(process_id: int) -> list[int]:
@@ -212,9 +212,9 @@ def test_what_ends_by_itself_is_started_again_if_that_can_help(
         assert process.is_ready == was_ready
         go.touch()
         assert launcher.run([process], os.environ, threading.Event()) == 1
-    told = capsys.readouterr().err.splitlines()
-    assert len(told) == starts
-    assert told[-1].startswith(f"error: the backend has ended (exit code {code})")
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == starts
+    assert lines[-1].startswith(f"error: the backend has ended (exit code {code})")
 
 
 @pytest.mark.crash
@@ -346,7 +346,7 @@ def test_both_runtimes_read_a_host_alike(monkeypatch: pytest.MonkeyPatch, host: 
 
 @pytest.mark.parametrize("prefix", ["FRONTEND", "BACKEND"])
 @pytest.mark.parametrize(
-    ("host", "told"),
+    ("host", "message"),
     [
         ("nowhere.invalid", "there is no such address or host name"),
         ("http://127.0.0.1", "there is no such address or host name"),
@@ -357,9 +357,11 @@ def test_both_runtimes_read_a_host_alike(monkeypatch: pytest.MonkeyPatch, host: 
         ("::ffff:192.0.2.77", "this machine has no such address"),
     ],
 )
-def test_a_host_that_is_none_of_this_machine_is_told_at_once(tmp_path: Path, prefix: str, host: str, told: str) -> None:
+def test_a_host_that_is_none_of_this_machine_is_told_at_once(
+    tmp_path: Path, prefix: str, host: str, message: str
+) -> None:
     done = run(environment(tmp_path, **{f"{prefix}_HOST": host}), "--with-backend")
-    assert done == (2, f"error: {prefix}_HOST is {host.removeprefix('::ffff:')!r}: {told}\n")
+    assert done == (2, f"error: {prefix}_HOST is {host.removeprefix('::ffff:')!r}: {message}\n")
 
 
 @pytest.mark.parametrize(
@@ -412,9 +414,9 @@ def test_a_backend_that_cant_start_is_told_and_ends_the_page(tmp_path: Path) -> 
     settings = environment(tmp_path, BACKEND_MAX_QUEUED_JOBS="many")
     with started(tmp_path, settings, "--with-backend") as (process, log):
         assert process.wait(60) == 1
-        told = log.read_text(encoding="utf-8")
-        assert "error: BACKEND_MAX_QUEUED_JOBS is 'many'" in told
-        assert "error: the backend has ended (exit code 2)" in told
+        message = log.read_text(encoding="utf-8")
+        assert "error: BACKEND_MAX_QUEUED_JOBS is 'many'" in message
+        assert "error: the backend has ended (exit code 2)" in message
 
 
 @pytest.mark.parametrize("name", ["FRONTEND_PORT", "BACKEND_PORT"])
@@ -434,9 +436,9 @@ def test_one_port_for_page_and_backend_is_told_before_anything_starts(
 ) -> None:
     port = str(free_port())
     hosts = {"FRONTEND_HOST": page_host, "BACKEND_HOST": backend_host}
-    code, told = run(environment(tmp_path, FRONTEND_PORT=port, BACKEND_PORT=port, **hosts), "--with-backend")
+    code, message = run(environment(tmp_path, FRONTEND_PORT=port, BACKEND_PORT=port, **hosts), "--with-backend")
     assert code == 2
-    assert told == (
+    assert message == (
         f"error: page and backend would both have port {port}: choose another with FRONTEND_PORT=… or BACKEND_PORT=…\n"
     )
 
@@ -457,7 +459,7 @@ def test_one_port_at_two_addresses_is_well(page_host: str, backend_host: str) ->
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "told"),
+    ("name", "value", "message"),
     [
         ("FRONTEND_PORT", "http", "'http': Input should be a valid integer"),
         ("FRONTEND_PORT", "70000", "'70000': Input should be less than or equal to 65535"),
@@ -469,10 +471,10 @@ def test_one_port_at_two_addresses_is_well(page_host: str, backend_host: str) ->
         ("BACKEND_PORT", "0", "'0': Input should be greater than or equal to 1"),
     ],
 )
-def test_a_bad_setting_is_told_in_one_line(tmp_path: Path, name: str, value: str, told: str) -> None:
+def test_a_bad_setting_is_told_in_one_line(tmp_path: Path, name: str, value: str, message: str) -> None:
     code, line = run(environment(tmp_path, **{name: value}), "--with-backend")
     assert code == 2
-    assert line.startswith(f"error: {name} is {told}")
+    assert line.startswith(f"error: {name} is {message}")
     assert line.count("\n") == 1
 
 

@@ -2,7 +2,7 @@
 
 import time
 
-from backend_gpu.api.documents import fingerprint_of
+from backend_gpu.api.bodies import fingerprint_of
 from backend_gpu.api.drawing import submit
 from backend_gpu.api.models import model_names
 from backend_gpu.api.openai.schemas import ImageGeneration

@@ -2,17 +2,14 @@
 
 from collections.abc import Generator, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from backend_gpu.engine import BatchSettings, Drawing, Pixels, finished
-from backend_gpu.engine.glide import published_hash
 from backend_gpu.engine.pipeline import PipelineEngine
 from backend_gpu.errors import OutOfMemory
-from backend_gpu.glide.checkpoint import write_weights
 from backend_gpu.glide.pipeline import Picture, Pipeline, Sampling
 from tests.backend_gpu.fake_engine import FakeEngine
 
@@ -53,21 +50,3 @@ def test_another_failure_stays_what_it_is(engine: PipelineEngine, monkeypatch: p
     monkeypatch.setattr(Pipeline, "generate", lambda *_: torch.zeros(2) @ torch.zeros(3))
     with pytest.raises(RuntimeError, match="inconsistent tensor size"):
         finished(engine.generate([DRAWING], SETTINGS))
-
-
-def test_published_weights_keep_their_hash_when_another_precision_is_converted(tmp_path: Path) -> None:
-    def convert(dtype: str, source: str = "1") -> None:
-        for kind in ("base", "upsample", "base-inpaint"):
-            metadata = {"source_sha256": f"{kind} {source}"}
-            write_weights(tmp_path / f"{kind}.{dtype}.safetensors", {"w": torch.zeros(1)}, metadata)
-
-    convert("float16")
-    alone = published_hash(tmp_path, torch.float16)
-    assert published_hash(tmp_path, torch.float32) == alone  # half precision serves it too
-    convert("bfloat16")
-    convert("float32")
-    for dtype in (torch.float16, torch.bfloat16, torch.float32):
-        assert published_hash(tmp_path, dtype) == alone
-    convert("float32", source="2")
-    assert published_hash(tmp_path, torch.float32) != alone
-    assert published_hash(tmp_path, torch.float16) == alone

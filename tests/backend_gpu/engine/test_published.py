@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from backend_gpu.engine.published import open_published
+from backend_gpu.engine.published import open_published, published_hash
 from backend_gpu.errors import CheckpointError
-from backend_gpu.glide.checkpoint import PUBLISHED, Published
+from backend_gpu.glide.checkpoint import PUBLISHED, Published, write_weights
 from backend_gpu.glide.metadata import read_metadata
 from backend_gpu.glide.unet import UNet
 from tests.backend_gpu.glide.tiny_checkpoint import TINY, in_published_form, run, tiny_model
@@ -130,3 +130,21 @@ def test_a_folder_that_cannot_be_used_ends_with_advice(release: Release, tmp_pat
     with pytest.raises(CheckpointError, match="make the folder writable or choose another"):
         open_published("base-inpaint", tmp_path / "file", torch.float16)
     assert release.asked == []
+
+
+def test_published_weights_keep_their_hash_when_another_precision_is_converted(tmp_path: Path) -> None:
+    def convert(dtype: str, source: str = "1") -> None:
+        for kind in ("base", "upsample", "base-inpaint"):
+            metadata = {"source_sha256": f"{kind} {source}"}
+            write_weights(tmp_path / f"{kind}.{dtype}.safetensors", {"w": torch.zeros(1)}, metadata)
+
+    convert("float16")
+    alone = published_hash(tmp_path, torch.float16)
+    assert published_hash(tmp_path, torch.float32) == alone  # half precision serves it too
+    convert("bfloat16")
+    convert("float32")
+    for dtype in (torch.float16, torch.bfloat16, torch.float32):
+        assert published_hash(tmp_path, dtype) == alone
+    convert("float32", source="2")
+    assert published_hash(tmp_path, torch.float32) != alone
+    assert published_hash(tmp_path, torch.float16) == alone

@@ -86,14 +86,14 @@ def test_pictures_are_256_pixels_wide_and_64_without_upscaling(pipeline: Pipelin
 
 
 def test_progress_is_told_after_every_step_with_the_current_estimate(pipeline: Pipeline) -> None:
-    *told, pictures = pipeline.generate([Picture(prompt="dog", seed=1)], QUICK)
+    *seen, pictures = pipeline.generate([Picture(prompt="dog", seed=1)], QUICK)
     assert isinstance(pictures, np.ndarray)
-    steps = [item for item in told if isinstance(item, StepEstimate)]
+    steps = [item for item in seen if isinstance(item, StepEstimate)]
     assert [(p.stage, p.step, p.total_steps) for p in steps] == [
         *[("base", step, 3) for step in (1, 2, 3)],
         *[("upsample", step, 2) for step in (1, 2)],
     ]
-    assert len(steps) == len(told)
+    assert len(steps) == len(seen)
     assert steps[0].x_start.shape == (1, 3, 64, 64)
     assert steps[-1].x_start.shape == (1, 3, 256, 256)
     assert max(float(p.x_start.abs().max()) for p in steps) <= 1

@@ -13,13 +13,13 @@ from PIL import Image
 from backend_gpu.engine import Engine
 from backend_gpu.errors import StorageUnavailable
 from backend_gpu.gallery import Gallery
-from backend_gpu.jobs.drawing import Outputs, WorkerOptions
+from backend_gpu.jobs.drawing import Outputs
 from backend_gpu.jobs.feed import Feed
 from backend_gpu.jobs.job import Job, JobStatus
 from backend_gpu.jobs.pictures import Delivery, Pictures
 from backend_gpu.jobs.request import JobRequest
 from backend_gpu.jobs.store import JobStore
-from backend_gpu.jobs.worker import Worker
+from backend_gpu.jobs.worker import Worker, WorkerOptions
 from backend_gpu.metrics import Metrics
 from tests.backend_gpu.fake_engine import FakeEngine
 from tests.backend_gpu.jobs.clock import Clock
@@ -69,7 +69,7 @@ def unreadable(store: JobStore) -> Iterator[None]:
 
 
 @dataclass(frozen=True)
-class Queue:
+class RunningQueue:
     """A worker with all its parts on a folder of the test's own, its engine in the test's hand."""
 
     folder: Path
@@ -136,20 +136,20 @@ class Queue:
         self.store.close()
 
 
-MakeQueue = Callable[..., Queue]
+MakeQueue = Callable[..., RunningQueue]
 
 
 @pytest.fixture
 def make_queue(tmp_path: Path) -> Iterator[MakeQueue]:
     """Builds a queue; a second one on the same folder is the service after a restart."""
-    queues: list[Queue] = []
+    queues: list[RunningQueue] = []
 
     def make(
         max_batch_pictures: int = 8,
         pictures: type[Pictures] = Pictures,
         engine: type[FakeEngine] = FakeEngine,
         **options: float,
-    ) -> Queue:
+    ) -> RunningQueue:
         clock = queues[-1].clock if queues else Clock()
         store = JobStore(tmp_path / "jobs.sqlite3", clock)
         made = pictures(tmp_path / "finished", Gallery(str(tmp_path / "gallery")))
@@ -164,7 +164,7 @@ def make_queue(tmp_path: Path) -> Iterator[MakeQueue]:
         )
         worker = Worker(outputs, all_options, clock)
         drawn_by = engine(spend=clock.advance, clock=clock)
-        queues.append(Queue(tmp_path, clock, drawn_by, store, made, outputs.feed, outputs.metrics, worker))
+        queues.append(RunningQueue(tmp_path, clock, drawn_by, store, made, outputs.feed, outputs.metrics, worker))
         return queues[-1]
 
     yield make
@@ -173,7 +173,7 @@ def make_queue(tmp_path: Path) -> Iterator[MakeQueue]:
 
 
 @pytest.fixture
-def queue(make_queue: MakeQueue) -> Queue:
+def queue(make_queue: MakeQueue) -> RunningQueue:
     """A queue that runs."""
     made = make_queue()
     made.start()

@@ -11,7 +11,7 @@ from backend_gpu.engine import Drawing
 from backend_gpu.errors import StorageUnavailable
 from backend_gpu.jobs.job import Job
 from tests.backend_gpu.fake_engine import FakeEngine, picture
-from tests.backend_gpu.jobs.conftest import MakeQueue, Queue
+from tests.backend_gpu.jobs.conftest import MakeQueue, RunningQueue
 from tests.backend_gpu.waiting import WAIT_S, wait_until
 
 
@@ -54,18 +54,18 @@ class TwoSlots(FakeEngine):
         super().release()
 
 
-def engine_of(queue: Queue) -> TwoSlots:
+def engine_of(queue: RunningQueue) -> TwoSlots:
     assert isinstance(queue.engine, TwoSlots)
     return queue.engine
 
 
-def both_submitted(queue: Queue) -> tuple[Job, Job]:
+def both_submitted(queue: RunningQueue) -> tuple[Job, Job]:
     """Two jobs that can't share a batch, for an engine that does no step."""
     queue.engine.hold()
     return queue.submit(owner="anna", prompt="a"), queue.submit(owner="ben", prompt="b", steps=7)
 
 
-def both_held(queue: Queue) -> tuple[Job, Job]:
+def both_held(queue: RunningQueue) -> tuple[Job, Job]:
     """Likewise, each before its first step."""
     jobs = both_submitted(queue)
     wait_until(lambda: engine_of(queue).arrived.keys() >= {"a", "b"})
@@ -73,19 +73,19 @@ def both_held(queue: Queue) -> tuple[Job, Job]:
 
 
 @pytest.fixture
-def pair(make_queue: MakeQueue) -> Queue:
+def pair(make_queue: MakeQueue) -> RunningQueue:
     """A queue that runs with two slots."""
     queue = make_queue(engine=TwoSlots)
     queue.start()
     return queue
 
 
-def assert_drawn(queue: Queue, job: Job) -> None:
+def assert_drawn(queue: RunningQueue, job: Job) -> None:
     pictures = queue.drawn(queue.wait_for(job, "succeeded"))
     assert np.array_equal(pictures, np.stack([picture(drawing) for drawing in job.request.drawings()]))
 
 
-def test_two_batches_are_drawn_at_once_and_a_third_waits(pair: Queue) -> None:
+def test_two_batches_are_drawn_at_once_and_a_third_waits(pair: RunningQueue) -> None:
     first, second = both_held(pair)
     third = pair.submit(owner="cleo", prompt="c", steps=5)
     assert [pair.store.get(job.id).status for job in (first, second, third)] == ["running", "running", "queued"]
@@ -121,7 +121,7 @@ def test_many_jobs_keep_both_slots_busy_though_none_looks_by_itself(make_queue: 
         assert queue.wait_for(job).status == "succeeded"
 
 
-def test_one_batch_is_cancelled_without_the_other(pair: Queue) -> None:
+def test_one_batch_is_cancelled_without_the_other(pair: RunningQueue) -> None:
     first, second = both_held(pair)
     pair.worker.cancel(first.id)
     engine_of(pair).allow_steps("a", float("inf"))
@@ -133,7 +133,7 @@ def test_one_batch_is_cancelled_without_the_other(pair: Queue) -> None:
     assert pair.store.get(first.id).status == "cancelled"
 
 
-def test_an_engine_error_of_one_batch_fails_only_its_jobs(pair: Queue) -> None:
+def test_an_engine_error_of_one_batch_fails_only_its_jobs(pair: RunningQueue) -> None:
     first, second = both_held(pair)
     engine_of(pair).fails.add("a")
     engine_of(pair).allow_steps("a", float("inf"))
@@ -144,7 +144,7 @@ def test_an_engine_error_of_one_batch_fails_only_its_jobs(pair: Queue) -> None:
     assert_drawn(pair, second)
 
 
-def test_a_stop_lets_both_batches_finish(pair: Queue) -> None:
+def test_a_stop_lets_both_batches_finish(pair: RunningQueue) -> None:
     jobs = both_held(pair)
     waiting = pair.submit(owner="cleo", prompt="c", steps=5)
     stopping = threading.Thread(target=pair.worker.stop, args=(WAIT_S,))
@@ -156,7 +156,7 @@ def test_a_stop_lets_both_batches_finish(pair: Queue) -> None:
     assert pair.store.get(waiting.id).status == "queued"
 
 
-def test_a_stop_puts_both_batches_back(pair: Queue) -> None:
+def test_a_stop_puts_both_batches_back(pair: RunningQueue) -> None:
     jobs = both_held(pair)
     stopping = threading.Thread(target=pair.worker.stop, args=(0.0,))
     stopping.start()
@@ -180,7 +180,7 @@ def test_batches_that_hang_are_put_back_too(make_queue: MakeQueue) -> None:
     assert [queue.store.get(job.id) for job in jobs] == put_back
 
 
-def test_owners_take_turns_over_both_slots(pair: Queue) -> None:
+def test_owners_take_turns_over_both_slots(pair: RunningQueue) -> None:
     pair.engine.hold()
     for owner, prompt, steps in (("hog", "h1", 1), ("hog", "h2", 2), ("hog", "h3", 3), ("hog", "h4", 4)):
         pair.submit(owner=owner, prompt=prompt, steps=steps)
@@ -191,7 +191,7 @@ def test_owners_take_turns_over_both_slots(pair: Queue) -> None:
     assert engine_of(pair).arrived.keys() == {"h1", "h2", "m"}
 
 
-def test_a_slot_that_waits_for_the_disk_is_reported_though_the_other_goes_on(pair: Queue) -> None:
+def test_a_slot_that_waits_for_the_disk_is_reported_though_the_other_goes_on(pair: RunningQueue) -> None:
     first, second = both_held(pair)
     pair.pictures.folder.write_text("not a folder")
     engine_of(pair).allow_steps("a", float("inf"))

@@ -2,6 +2,7 @@ import json
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from backend_gpu.errors import (
     StorageUnavailable,
 )
 from backend_gpu.jobs.job import Job, JobError, JobStatus
+from backend_gpu.jobs.retries import Claim
 from backend_gpu.jobs.schema import MIGRATIONS
 from backend_gpu.jobs.store import JobStore
 from tests.backend_gpu.jobs.clock import Clock
@@ -115,20 +117,22 @@ def test_jobs_are_counted_by_status(store: JobStore) -> None:
 
 
 def test_a_key_finds_its_job_after_a_crash(store: JobStore) -> None:
-    job = store.add(a_request(), "anna 1", "print")
-    assert store.find("anna 1", "print") == job
-    assert store.find("anna 2", "print") is None
+    claim = Claim(owner="anna", key="1", fingerprint="print")
+    job = store.add(a_request(), claim)
+    assert store.find(claim) == job
+    assert store.find(replace(claim, key="2")) is None
     with closing(reopened(store)) as after_crash:
-        assert after_crash.find("anna 1", "print") == job
+        assert after_crash.find(claim) == job
 
 
 def test_the_newest_job_of_a_fingerprint_is_found_if_it_is_young_enough(store: JobStore, clock: Clock) -> None:
-    store.add(a_request(), None, "print")
+    claim = Claim(owner="anna", fingerprint="print")
+    store.add(a_request(), claim)
     clock.advance(10)
-    newest = store.add(a_request(), None, "print")
-    assert store.newest("anna", "print", since=clock.now) == newest
-    assert store.newest("anna", "print", since=clock.now + 1) is None
-    assert store.newest("ben", "print", since=0) is None
+    newest = store.add(a_request(), claim)
+    assert store.newest(claim, since=clock.now) == newest
+    assert store.newest(claim, since=clock.now + 1) is None
+    assert store.newest(replace(claim, owner="ben"), since=0) is None
 
 
 # The order

@@ -13,7 +13,7 @@ from backend_gpu.errors import CheckpointError, JobNotFound, StorageUnavailable
 from backend_gpu.jobs.job import Job
 from backend_gpu.jobs.pictures import Pictures
 from tests.backend_gpu.fake_engine import FakeEngine, picture
-from tests.backend_gpu.jobs.conftest import MakeQueue, Queue, read_only, unreadable
+from tests.backend_gpu.jobs.conftest import MakeQueue, RunningQueue, read_only, unreadable
 from tests.backend_gpu.waiting import WAIT_S, wait_until
 
 
@@ -22,7 +22,7 @@ def alone(job: Job) -> Pixels:
     return np.stack([picture(drawing) for drawing in job.request.drawings()])
 
 
-def preview_of(queue: Queue, job: Job) -> Pixels:
+def preview_of(queue: RunningQueue, job: Job) -> Pixels:
     return np.asarray(Image.open(io.BytesIO(queue.worker.slots.live(job.id).preview or b"")))
 
 
@@ -31,7 +31,7 @@ def sheet(drawings: Sequence[Drawing]) -> Pixels:
     return np.concatenate([picture(drawing, side=64) for drawing in drawings], 1)
 
 
-def sizes(queue: Queue) -> list[int]:
+def sizes(queue: RunningQueue) -> list[int]:
     return [len(batch) for batch in queue.engine.batches]
 
 
@@ -47,7 +47,7 @@ def test_a_lone_job_runs_at_once(make_queue: MakeQueue) -> None:
     assert np.array_equal(queue.drawn(job), alone(job))
 
 
-def test_every_picture_tells_its_own_seed(queue: Queue) -> None:
+def test_every_picture_tells_its_own_seed(queue: RunningQueue) -> None:
     job = queue.run(n=3, seed=2**32 - 2)
     seeds = []
     for index in range(3):
@@ -56,7 +56,7 @@ def test_every_picture_tells_its_own_seed(queue: Queue) -> None:
     assert seeds == ["4294967294", "4294967295", "0"]
 
 
-def test_finished_pictures_move_to_the_gallery(queue: Queue) -> None:
+def test_finished_pictures_move_to_the_gallery(queue: RunningQueue) -> None:
     job = queue.run(n=2)
     wait_until(lambda: not (queue.pictures.folder / job.id).exists())
     assert len(queue.delivered()) == 2
@@ -64,7 +64,7 @@ def test_finished_pictures_move_to_the_gallery(queue: Queue) -> None:
     assert np.array_equal(queue.drawn(job), alone(job))
 
 
-def test_progress_grows_over_both_stages_up_to_the_whole(queue: Queue) -> None:
+def test_progress_grows_over_both_stages_up_to_the_whole(queue: RunningQueue) -> None:
     job = queue.submit_held(steps=4, upsample_steps=2)
     assert queue.worker.slots.live(job.id).progress is None
     seen = []
@@ -81,7 +81,7 @@ def test_progress_grows_over_both_stages_up_to_the_whole(queue: Queue) -> None:
 
 
 @pytest.mark.parametrize(("steps", "upsample_steps"), [(5, 1), (9, 4), (20, 4), (50, 10), (27, 0)])
-def test_a_job_shows_at_least_five_previews(queue: Queue, steps: int, upsample_steps: int) -> None:
+def test_a_job_shows_at_least_five_previews(queue: RunningQueue, steps: int, upsample_steps: int) -> None:
     upscale = {"upscale": False} if not upsample_steps else {"upsample_steps": upsample_steps}
     job = queue.submit_held(steps=steps, **upscale)
     previews = set()
@@ -91,7 +91,7 @@ def test_a_job_shows_at_least_five_previews(queue: Queue, steps: int, upsample_s
     assert len(previews - {None}) >= 5
 
 
-def test_slow_steps_show_a_preview_each(queue: Queue) -> None:
+def test_slow_steps_show_a_preview_each(queue: RunningQueue) -> None:
     queue.engine.step_s = lambda _stage, _pictures: 1.5
     job = queue.submit_held(steps=40)
     previews = set()
@@ -101,7 +101,7 @@ def test_slow_steps_show_a_preview_each(queue: Queue) -> None:
     assert len(previews - {None}) == 10
 
 
-def test_quick_steps_are_told_together(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_quick_steps_are_told_together(queue: RunningQueue, monkeypatch: pytest.MonkeyPatch) -> None:
     queue.engine.step_s = lambda _stage, _pictures: 0.02
     queue.submit_held(steps=100, upscale=False)
     published: list[str] = []
@@ -174,7 +174,7 @@ def test_a_chunk_may_hold_parts_of_several_jobs(make_queue: MakeQueue) -> None:
 # Cancelling
 
 
-def test_a_queued_job_is_cancelled_and_never_drawn(queue: Queue) -> None:
+def test_a_queued_job_is_cancelled_and_never_drawn(queue: RunningQueue) -> None:
     running = queue.submit_held()
     waiting = queue.submit(steps=7)
     assert queue.worker.cancel(waiting.id).status == "cancelled"
@@ -186,7 +186,7 @@ def test_a_queued_job_is_cancelled_and_never_drawn(queue: Queue) -> None:
     assert queue.store.get(waiting.id).attempts == 0
 
 
-def test_a_running_job_is_cancelled_within_a_step_and_leaves_the_engine(queue: Queue) -> None:
+def test_a_running_job_is_cancelled_within_a_step_and_leaves_the_engine(queue: RunningQueue) -> None:
     job = queue.submit_held()
     queue.engine.allow(3)
     assert queue.worker.cancel(job.id).status == "cancelled"
@@ -251,7 +251,7 @@ def test_a_job_cancelled_while_its_pictures_are_written_leaves_none(make_queue: 
     assert queue.metric("kotoe_jobs_total", outcome="succeeded") == 0
 
 
-def test_cancelling_twice_or_too_late_counts_and_changes_nothing(queue: Queue) -> None:
+def test_cancelling_twice_or_too_late_counts_and_changes_nothing(queue: RunningQueue) -> None:
     job = queue.run()
     assert queue.worker.cancel(job.id) == queue.store.get(job.id)
     queued = queue.submit_held()
@@ -268,7 +268,7 @@ def test_cancelling_twice_or_too_late_counts_and_changes_nothing(queue: Queue) -
 # What goes wrong in the engine
 
 
-def test_out_of_memory_halves_the_batch(queue: Queue) -> None:
+def test_out_of_memory_halves_the_batch(queue: RunningQueue) -> None:
     queue.engine.memory_pictures = 3
     job = queue.run(n=7)
     assert sizes(queue) == [7, 4, 2, 2, 3]
@@ -276,7 +276,7 @@ def test_out_of_memory_halves_the_batch(queue: Queue) -> None:
     assert np.array_equal(queue.drawn(job), alone(job))
 
 
-def test_out_of_memory_for_a_single_picture_fails_the_job(queue: Queue) -> None:
+def test_out_of_memory_for_a_single_picture_fails_the_job(queue: RunningQueue) -> None:
     queue.engine.memory_pictures = 0
     job = queue.run(n=4)
     assert sizes(queue) == [4, 2, 1]
@@ -331,7 +331,7 @@ def test_a_job_cancelled_before_the_engine_failed_stays_cancelled(make_queue: Ma
     wait_until(lambda: queue.metric("kotoe_jobs_total", outcome="failed") == 1)
 
 
-def test_a_job_for_a_model_that_is_not_here_any_more_fails_and_says_so(queue: Queue) -> None:
+def test_a_job_for_a_model_that_is_not_here_any_more_fails_and_says_so(queue: RunningQueue) -> None:
     job = queue.run(model="glide")
     assert job.error is not None
     assert job.error.code == "model_not_found"
@@ -383,7 +383,7 @@ def test_an_engine_that_cannot_draw_is_not_ready(make_queue: MakeQueue) -> None:
 # Stopping and starting again
 
 
-def test_stopping_lets_the_batch_finish(queue: Queue) -> None:
+def test_stopping_lets_the_batch_finish(queue: RunningQueue) -> None:
     job = queue.submit_held()
     waiting = queue.submit(steps=7)
     stopping = threading.Thread(target=queue.worker.stop, args=(WAIT_S,))
@@ -503,7 +503,7 @@ def test_every_interrupted_job_is_told_with_its_request(
 # Disks and galleries that fail
 
 
-def test_pictures_that_the_disk_refuses_are_kept_until_it_takes_them(queue: Queue) -> None:
+def test_pictures_that_the_disk_refuses_are_kept_until_it_takes_them(queue: RunningQueue) -> None:
     job = queue.submit_held()
     queue.pictures.folder.write_text("not a folder")
     queue.engine.release()
@@ -516,7 +516,7 @@ def test_pictures_that_the_disk_refuses_are_kept_until_it_takes_them(queue: Queu
 
 
 def test_a_worker_that_waits_for_the_disk_says_so_until_it_goes_on(
-    queue: Queue, caplog: pytest.LogCaptureFixture
+    queue: RunningQueue, caplog: pytest.LogCaptureFixture
 ) -> None:
     job = queue.submit_held()
     queue.worker.slots.check()
@@ -533,7 +533,7 @@ def test_a_worker_that_waits_for_the_disk_says_so_until_it_goes_on(
     queue.worker.slots.check()
 
 
-def test_a_job_whose_end_cannot_be_written_ends_when_it_can(queue: Queue) -> None:
+def test_a_job_whose_end_cannot_be_written_ends_when_it_can(queue: RunningQueue) -> None:
     queue.engine.step_s = lambda _stage, _pictures: 0.5
     job = queue.submit_held()
     with read_only(queue.store):
@@ -545,7 +545,7 @@ def test_a_job_whose_end_cannot_be_written_ends_when_it_can(queue: Queue) -> Non
     assert sizes(queue) == [1]  # a time that can't be written down either did not end it
 
 
-def test_a_failure_that_cannot_be_written_is_told_when_it_can(queue: Queue) -> None:
+def test_a_failure_that_cannot_be_written_is_told_when_it_can(queue: RunningQueue) -> None:
     job = queue.submit_held()
     queue.engine.failure = RuntimeError("the engine failed")
     with read_only(queue.store):
@@ -555,7 +555,7 @@ def test_a_failure_that_cannot_be_written_is_told_when_it_can(queue: Queue) -> N
     assert queue.wait_for(job).status == "failed"
 
 
-def test_a_job_cancelled_while_the_disk_is_full_holds_up_nobody(queue: Queue) -> None:
+def test_a_job_cancelled_while_the_disk_is_full_holds_up_nobody(queue: RunningQueue) -> None:
     job = queue.submit_held()
     queue.pictures.folder.write_text("not a folder")
     queue.engine.release()
@@ -567,7 +567,7 @@ def test_a_job_cancelled_while_the_disk_is_full_holds_up_nobody(queue: Queue) ->
     assert queue.store.get(job.id).status == "cancelled"
 
 
-def test_a_disk_error_does_not_cut_off_a_running_batch(queue: Queue) -> None:
+def test_a_disk_error_does_not_cut_off_a_running_batch(queue: RunningQueue) -> None:
     job = queue.submit_held()
     with unreadable(queue.store):
         queue.engine.allow(2)
@@ -579,7 +579,7 @@ def test_a_disk_error_does_not_cut_off_a_running_batch(queue: Queue) -> None:
     assert sizes(queue) == [1]
 
 
-def test_a_mistake_of_ours_does_not_end_the_worker(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mistake_of_ours_does_not_end_the_worker(queue: RunningQueue, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         failed = threading.Event()
 
@@ -593,7 +593,9 @@ def test_a_mistake_of_ours_does_not_end_the_worker(queue: Queue, monkeypatch: py
     assert queue.run().status == "succeeded"
 
 
-def test_waiting_for_the_disk_is_not_learned_as_time_to_finish(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_waiting_for_the_disk_is_not_learned_as_time_to_finish(
+    queue: RunningQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
     queue.engine.step_s = lambda _stage, _pictures: 0.5
     keep = queue.pictures.keep
 
@@ -608,7 +610,7 @@ def test_waiting_for_the_disk_is_not_learned_as_time_to_finish(queue: Queue, mon
     assert queue.metric("kotoe_stage_seconds_count", stage="finish") == 0
 
 
-def test_a_worker_whose_disk_fails_between_batches_goes_on_when_it_is_back(queue: Queue) -> None:
+def test_a_worker_whose_disk_fails_between_batches_goes_on_when_it_is_back(queue: RunningQueue) -> None:
     with unreadable(queue.store):
         queue.worker.notify()
         time.sleep(0.05)
@@ -627,7 +629,7 @@ def test_stopping_on_a_full_disk_loses_nothing(make_queue: MakeQueue) -> None:
     assert np.array_equal(again.drawn(again.wait_for(job)), alone(job))
 
 
-def test_pictures_stay_here_while_the_gallery_is_down(queue: Queue) -> None:
+def test_pictures_stay_here_while_the_gallery_is_down(queue: RunningQueue) -> None:
     gallery = queue.folder / "gallery"
     gallery.write_text("not a folder")
     job = queue.run(n=2)
@@ -703,7 +705,7 @@ def test_a_gallery_that_hangs_does_not_keep_the_service_from_stopping(
     answer.set()
 
 
-def test_ended_jobs_are_forgotten_after_a_while(queue: Queue) -> None:
+def test_ended_jobs_are_forgotten_after_a_while(queue: RunningQueue) -> None:
     old = queue.run()
     wait_until(lambda: queue.store.get(old.id).is_delivered)
     queue.clock.advance(3601)
@@ -773,7 +775,7 @@ def test_after_ten_small_jobs_it_is_known_how_long_larger_ones_take(
         assert expected[job.id] == pytest.approx(ended.finished_at - asked_at, rel=0.3)
 
 
-def test_nothing_is_promised_before_anything_was_measured(queue: Queue) -> None:
+def test_nothing_is_promised_before_anything_was_measured(queue: RunningQueue) -> None:
     running = queue.submit_held()
     waiting = queue.submit(steps=7)
     for job in (running, waiting):
@@ -781,7 +783,7 @@ def test_nothing_is_promised_before_anything_was_measured(queue: Queue) -> None:
     assert queue.worker.forecast.seconds_per_picture() is None
 
 
-def test_a_job_that_has_ended_has_nothing_to_wait_for(queue: Queue) -> None:
+def test_a_job_that_has_ended_has_nothing_to_wait_for(queue: RunningQueue) -> None:
     job = queue.run()
     assert queue.eta_s(job) is None
 
@@ -800,7 +802,7 @@ def test_measured_times_are_known_after_a_restart(make_queue: MakeQueue) -> None
 # Metrics
 
 
-def test_the_metrics_count_what_happened(queue: Queue) -> None:
+def test_the_metrics_count_what_happened(queue: RunningQueue) -> None:
     queue.engine.step_s = lambda _stage, _pictures: 0.5
     queue.run(n=2)
     queue.run(n=3)

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from backend_gpu.engine import BatchSettings, Drawing, finished
+from backend_gpu.engine import BatchSettings, Drawing, Engine, finished
 from backend_gpu.engine.mini import open_engine
-from backend_gpu.engine.pipeline import PipelineEngine
 from backend_gpu.errors import InvalidRequest
 from backend_gpu.mini.vocabulary import load_vocabulary
 from backend_gpu.mini.words import FUNCTION_WORDS, WORD_PATTERN, PromptWords, words_of
@@ -23,7 +22,7 @@ ONE_STEP = BatchSettings(sampler="ddim", steps={"base": 1})
 
 
 @pytest.fixture(scope="module")
-def engine() -> PipelineEngine:
+def engine() -> Engine:
     return open_engine(Settings(device="cpu"))
 
 
@@ -105,18 +104,18 @@ def test_a_caption_is_read_as_it_is() -> None:
         "zebrafish on a blue background",
     ],
 )
-def test_a_prompt_of_which_the_model_can_draw_nothing_is_refused(engine: PipelineEngine, prompt: str) -> None:
+def test_a_prompt_of_which_the_model_can_draw_nothing_is_refused(engine: Engine, prompt: str) -> None:
     with pytest.raises(InvalidRequest, match=r"no word that says what to draw|can draw none of this"):
         engine.check_prompt(prompt)
 
 
-def test_what_to_stay_away_from_need_not_be_a_thing(engine: PipelineEngine) -> None:
+def test_what_to_stay_away_from_need_not_be_a_thing(engine: Engine) -> None:
     assert engine.check_prompt("text, watermark, red", is_negative=True) == ["text", "watermark"]
     with pytest.raises(InvalidRequest, match="none of this: text, watermark"):
         engine.check_prompt("text, watermark", is_negative=True)
 
 
-def test_unknown_words_change_nothing_in_the_picture(engine: PipelineEngine) -> None:
+def test_unknown_words_change_nothing_in_the_picture(engine: Engine) -> None:
     def drawn(prompt: str, negative_prompt: str) -> Any:
         drawing = Drawing(prompt=prompt, negative_prompt=negative_prompt, seed=1, guidance_scale=2.5)
         return finished(engine.generate([drawing], ONE_STEP))
@@ -127,7 +126,7 @@ def test_unknown_words_change_nothing_in_the_picture(engine: PipelineEngine) -> 
     assert not np.array_equal(drawn("a green apple on a blue background", "a dog"), plain)
 
 
-def test_words_that_the_model_does_not_know_take_no_room(engine: PipelineEngine) -> None:
+def test_words_that_the_model_does_not_know_take_no_room(engine: Engine) -> None:
     engine.check_prompt("please " * 100 + "a red apple")
     with pytest.raises(InvalidRequest, match=r"has \d+ tokens, at most"):
         engine.check_prompt("a red apple and " * 20)

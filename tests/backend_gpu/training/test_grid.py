@@ -132,9 +132,9 @@ def test_all_prompts_are_drawn_with_one_seed_and_labelled_in_a_language_that_the
     labels: list[str] = []
     lay_out = grid.lay_out
 
-    def seen(pictures: list[Pixels], told: list[str], chosen: ImageFont.FreeTypeFont) -> Image.Image:
-        labels.extend(told)
-        return lay_out(pictures, told, chosen)
+    def seen(pictures: list[Pixels], given: list[str], chosen: ImageFont.FreeTypeFont) -> Image.Image:
+        labels.extend(given)
+        return lay_out(pictures, given, chosen)
 
     monkeypatch.setattr(grid, "label_font", lambda *_: (font, languages))
     monkeypatch.setattr(grid, "lay_out", seen)

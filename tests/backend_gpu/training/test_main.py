@@ -139,7 +139,7 @@ def test_a_signal_ends_training_after_the_step_and_saves(
 
 
 def test_a_signal_is_answered_at_once_though_torch_is_in_the_middle_of_a_step(made: Commands, tmp_path: Path) -> None:
-    step_s, sent_at, told_at = 3.0, [], []
+    step_s, sent_at, answered_at = 3.0, [], []
 
     def long_step(_: train.Training, _loss: torch.Tensor) -> None:
         other = threading.Thread(target=lambda: signal.pthread_kill(threading.get_ident(), signal.SIGINT))
@@ -149,14 +149,14 @@ def test_a_signal_is_answered_at_once_though_torch_is_in_the_middle_of_a_step(ma
 
     def note(line: str, *_: object) -> None:
         if "stopping after this step" in line:
-            told_at.append(time.monotonic())
+            answered_at.append(time.monotonic())
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train.Training, "update", long_step)
-        patch.setattr(commands, "tell", note)
+        patch.setattr(commands, "write_line", note)
         with pytest.raises(SystemExit):
             made.run("train", "base", f"--folder={tmp_path}", "--rows=12", "--minutes=600")
-    assert told_at[0] - sent_at[0] < step_s
+    assert answered_at[0] - sent_at[0] < step_s
 
 
 def test_a_second_signal_ends_training_at_once() -> None:
@@ -188,8 +188,8 @@ def test_ctrl_c_while_torch_is_imported_is_no_traceback(tmp_path: Path) -> None:
     assert process.stdout is not None
     assert process.stdout.readline() == b"importing\n"
     process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=60)
-    assert (process.returncode, told) == (-signal.SIGINT, b"")
+    _, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (-signal.SIGINT, b"")
 
 
 @pytest.mark.parametrize("name", ["file", "file/below", "/proc/x", "/proc", "a\0b"])
@@ -204,10 +204,10 @@ def test_the_export_tells_how_to_use_the_model(
 ) -> None:
     model = tmp_path / "my model"
     made.run("export", f"--folder={made.checkpoints}", f"--model={model}", "--rows=12")
-    told = capsys.readouterr().out.splitlines()
-    assert told[0].startswith(f"{model / 'weights' / 'base.safetensors'}: ")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(f"{model / 'weights' / 'base.safetensors'}: ")
     use = f"  BACKEND_MINI_DIR='{model}' FRONTEND_MINI_DIR='{model}' make"
-    assert told[-2:] == [f"{use} run", f"{use} image PROMPT='{TRAINED[0]}' OUT=picture.png"]
+    assert lines[-2:] == [f"{use} run", f"{use} image PROMPT='{TRAINED[0]}' OUT=picture.png"]
 
 
 def test_home_folders_are_meant_as_in_a_shell(

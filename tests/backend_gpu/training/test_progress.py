@@ -34,8 +34,8 @@ def test_a_terminal_gets_one_line_that_renews_itself_every_second(monkeypatch: p
     terminal = Terminal()
     monkeypatch.setattr(sys, "stdout", terminal)
     tell_two_minutes(minutes=2).end("done")
-    *told, last, after = terminal.getvalue().removeprefix("\r").replace("\x1b[K\n", "\x1b[K\r").split("\x1b[K\r")
-    assert len(told) == 120
-    assert told[0] == "base model (1 of 2): 0.0 of 2 min, 0:01:59 left, 128 pictures, loss 1.0000"
-    assert told[-1] == "base model (1 of 2): 2.0 of 2 min, 0:00:00 left, 15,360 pictures, loss 0.5000"
+    *lines, last, after = terminal.getvalue().removeprefix("\r").replace("\x1b[K\n", "\x1b[K\r").split("\x1b[K\r")
+    assert len(lines) == 120
+    assert lines[0] == "base model (1 of 2): 0.0 of 2 min, 0:01:59 left, 128 pictures, loss 1.0000"
+    assert lines[-1] == "base model (1 of 2): 2.0 of 2 min, 0:00:00 left, 15,360 pictures, loss 0.5000"
     assert (last, after) == ("done", "")

@@ -467,9 +467,9 @@ def test_a_page_refreshed_in_the_middle_sees_the_same(compute: Compute, vm: GpuV
     assert page(compute).state().status is vm.state().status is VmStatus.STARTING
     compute.run(age_s=40)
     compute.write_phase("pull")
-    refreshed, kept = page(compute).state(), vm.state()
-    assert refreshed.phase is kept.phase is BootPhase.PULL
-    assert refreshed.elapsed_s == pytest.approx(kept.elapsed_s, abs=1)
+    refreshed, same = page(compute).state(), vm.state()
+    assert refreshed.phase is same.phase is BootPhase.PULL
+    assert refreshed.elapsed_s == pytest.approx(same.elapsed_s, abs=1)
 
 
 def test_a_page_that_may_not_read_operations_can_start_the_machine(
