@@ -1,4 +1,4 @@
-"""From a submission to pictures: what every face does that answers when they are done."""
+"""From a submission to pictures, as all faces go: those that answer at once and those that wait for the pictures."""
 
 from collections.abc import AsyncIterator
 

@@ -1,4 +1,4 @@
-"""How errors look over HTTP: decided here alone, the same on both faces."""
+"""How errors look over HTTP: decided here alone, the same on every face."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple

@@ -52,6 +52,6 @@ async def job_changes(service: Service, job_id: str) -> AsyncIterator[Job]:
             yield job
             if job.has_ended:
                 return
-            if job.status == "queued" and service.queue.stopping:
+            if job.status == "queued" and service.queue.is_stopping:
                 raise ServiceStopping(f"the service restarts: job {job_id} is kept and drawn then", RESTART_S)
             await changed.wait()

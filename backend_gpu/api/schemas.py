@@ -1,4 +1,4 @@
-"""What goes over HTTP on the native face; the OpenAPI page is made of this."""
+"""What goes over HTTP on the native face, and errors on every face; the OpenAPI document is made of this."""
 
 from typing import Annotated, Literal
 

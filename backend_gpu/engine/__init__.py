@@ -1,4 +1,4 @@
-"""What the queue, the API and the page need of a model: what it is, and how it draws.
+"""What the queue and the HTTP faces need of a model: what it is, and how it draws.
 
 A family of models is one file here and one entry in `models.py`. Nothing here needs torch.
 """

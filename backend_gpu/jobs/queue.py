@@ -122,7 +122,7 @@ class Queue:
         self._folder_lock.release()
 
     @property
-    def stopping(self) -> bool:
+    def is_stopping(self) -> bool:
         """Whether what waits now is drawn after the next start only."""
         return self._stopping.is_set()
 

@@ -10,6 +10,7 @@ from frontend_streamlit.state.session import Session
 from frontend_streamlit.texts import sentence_for
 
 PICTURES_PER_PAGE = 12
+CAPTION_CHARACTERS = 40  # of a thumbnail
 THUMBNAIL_WIDTH, LARGE_WIDTH = 164, 512  # pixels; two thumbnails fit side by side on a phone
 
 
@@ -134,7 +135,7 @@ def confirm_deletion(session: Session, clients: Clients, picture: Picture) -> No
         st.button(texts.keep, key=no, on_click=session.act, args=(session.album.ask_to_delete, ""))
 
 
-def short(words: str, most: int = 40) -> str:
+def short(words: str) -> str:
     """The beginning of a prompt, for a button."""
-    flat = as_text(" ".join(words.split())[:most])
-    return flat + "…" * (len(" ".join(words.split())) > most) or "—"
+    line = " ".join(words.split())
+    return as_text(line[:CAPTION_CHARACTERS]) + "…" * (len(line) > CAPTION_CHARACTERS) or "—"

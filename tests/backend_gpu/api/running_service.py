@@ -84,7 +84,8 @@ def running_service(
     token = made.token.get_secret_value()
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
-        with httpx.Client(base_url=url, headers=headers, timeout=WAIT_S) as http:
+        # Without certificates, which take longer to read than the service to start
+        with httpx.Client(base_url=url, headers=headers, timeout=WAIT_S, verify=False) as http:
             wait_until(lambda: server.started)
             if open_engine is None:
                 wait_until(lambda: worker.is_ready)
