@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from backend_gpu.errors import ConceptTableError
 
@@ -57,13 +58,13 @@ class Vocabulary:
         return list(dict.fromkeys(word for phrase in phrases for word in WORD.findall(phrase)))
 
 
-def load_vocabulary(concepts: Path = CONCEPTS, grammar: Path = GRAMMAR) -> Vocabulary:
+def load_vocabulary(concepts: Path = CONCEPTS) -> Vocabulary:
     """Read a concept table (UTF-8, with or without the mark that Excel puts before it) and the grammar.
 
     Raises:
         ConceptTableError: the table is missing or broken.
     """
-    forms = tomllib.loads(grammar.read_text(encoding="utf-8"))
+    forms = _grammar()
     colours = {entry["english"]: tuple(entry["rgb"]) for entry in forms["colour"]}
     table = tuple(_concept(row, colours, place, concepts.parent) for place, row in _rows(concepts))
     names = [concept.english for concept in table]
@@ -79,7 +80,7 @@ def load_vocabulary(concepts: Path = CONCEPTS, grammar: Path = GRAMMAR) -> Vocab
     )
 
 
-def drawable_things(concepts: Path = CONCEPTS, grammar: Path = GRAMMAR) -> dict[str, list[tuple[str, str]]]:
+def drawable_things(concepts: Path = CONCEPTS) -> dict[str, list[tuple[str, str]]]:
     """What can be drawn by kind (concept, colour, scene, style), in the order of the tables.
 
     Returns: pairs of a thing's first Japanese name, or its English one if it has none, and its English name.
@@ -88,7 +89,7 @@ def drawable_things(concepts: Path = CONCEPTS, grammar: Path = GRAMMAR) -> dict[
         ConceptTableError: the table is missing or broken.
     """
     things = {"concept": [(_first_japanese_name(row) or row["english"], row["english"]) for _, row in _rows(concepts)]}
-    forms = tomllib.loads(grammar.read_text(encoding="utf-8"))
+    forms = _grammar()
     for kind in ("colour", "scene", "style"):
         things[kind] = [(entry["japanese"][0], entry["english"]) for entry in forms[kind]]
     return things
@@ -102,8 +103,14 @@ def with_article(phrase: str) -> str:
 
 
 @lru_cache
+def _grammar() -> dict[str, Any]:
+    """The grammar's file; read once, as a start needs it several times and reading takes 20 ms."""
+    return tomllib.loads(GRAMMAR.read_text(encoding="utf-8"))
+
+
+@lru_cache
 def _article_rule() -> tuple[tuple[str, ...], ...]:
-    rule = tomllib.loads(GRAMMAR.read_text(encoding="utf-8"))["article"]
+    rule = _grammar()["article"]
     return tuple(rule["an_before"]), tuple(rule["a_exceptions"]), tuple(rule["an_exceptions"])
 
 
