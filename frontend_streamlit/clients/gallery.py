@@ -21,6 +21,7 @@ from frontend_streamlit.clients.model import ModelDescription, read_description
 logger = logging.getLogger(__name__)
 
 DESCRIPTION = ".model/description.json"
+MAX_DESCRIPTION_BYTES = 4 * 1024**2  # it has some 30 KB; every visit waits while it is read
 OWNER = re.compile(r"[A-Za-z0-9_-]{1,64}")
 NAME = re.compile(r"[0-9]{8}T[0-9]{6}_[0-9a-f]{32}_[0-9]\.png")
 CACHED_PICTURES = 512  # a picture never changes; some 100 KB each
@@ -114,12 +115,12 @@ class Gallery:
         path = f"{self.root}/{DESCRIPTION}"
         with access_to(path) as (files, options):
             try:
-                content = files.cat_file(path, **options)
+                content = files.cat_file(path, end=MAX_DESCRIPTION_BYTES, **options)
             except (FileNotFoundError, IsADirectoryError):
                 return None
         try:
             return read_description(json.loads(content))
-        except ValueError:
+        except (ValueError, RecursionError):
             logger.warning("the description of the model is broken or of another version", extra={"path": path})
             return None
 

@@ -102,7 +102,7 @@ class Draft:
     def to_store(self, model: str) -> dict[str, Any]:
         """The draft for the browser to store: JSON."""
         stored = StoredDraft.model_construct(fields=self.form.fields(), translation=self.translation, model=model)
-        return stored.model_dump(mode="json")
+        return stored.model_dump(mode="json", exclude_unset=True)
 
     def take_stored(self, stored: object, translator: Translator) -> str | None:
         """Take back what the browser stored, unless the user has begun something new.

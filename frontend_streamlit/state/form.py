@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Generic, Literal, TypeVar, overload
 
 import streamlit as st
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from frontend_streamlit.clients.model import ModelDescription, Stage
 
@@ -19,11 +19,6 @@ Content = TypeVar("Content")
 Number = TypeVar("Number", int, float)
 
 
-def by_stage(steps: object) -> object:
-    """Step counts by stage; none of a draft from before stages had names."""
-    return steps if isinstance(steps, dict) else {}
-
-
 class Fields(BaseModel):
     """What the fields contain, by their keys; the browser stores them so. A model's own limits come on top."""
 
@@ -35,15 +30,15 @@ class Fields(BaseModel):
     quality: str | None = STANDARD_QUALITY
     seed_mode: SeedMode = "random"
     seed: Annotated[int, Field(ge=0, le=MAX_SEED)] = 0
-    steps: Annotated[Mapping[str, int], BeforeValidator(by_stage)] = {}
+    stage_steps: Mapping[str, int] = {}
     guidance: Annotated[float, Field(allow_inf_nan=False)] | None = None
     sampler: str = ""
     negative: Annotated[str, Field(max_length=MAX_CHARACTERS)] = ""
 
     def by_key(self) -> dict[str, Any]:
         """The values by the keys of the page's widgets; each stage's steps have a widget of their own."""
-        values = {name: value for name, value in self if name != "steps"}
-        return values | {steps_key(stage): count for stage, count in self.steps.items()}
+        values = {name: value for name, value in self if name != "stage_steps"}
+        return values | {steps_key(stage): count for stage, count in self.stage_steps.items()}
 
 
 STEPS_KEY = "steps_"  # and the stage's name
@@ -102,9 +97,11 @@ class Form:
             st.session_state.setdefault(key, content)
 
     def fields(self) -> Fields:
-        """What is to be stored."""
-        plain = {name: st.session_state[name] for name in Fields.model_fields if name != "steps"}
-        return Fields.model_construct(**plain, steps=self.steps)
+        """What is to be stored: not what no model has been chosen for yet."""
+        plain = {name: st.session_state[name] for name in Fields.model_fields if name != "stage_steps"}
+        if not self.sampler:
+            del plain["sampler"], plain["guidance"]
+        return Fields.model_construct(**plain, stage_steps=self.steps)
 
     def take_back(self, fields: Fields) -> None:
         """Fill in what the browser stored."""

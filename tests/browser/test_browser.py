@@ -154,6 +154,8 @@ def test_what_is_being_typed_is_not_lost_while_a_job_is_followed_and_ends(visit:
     expect(finished(page)).to_be_visible(timeout=LONG_MS)
     page.wait_for_timeout(1000)
     expect(field(page, JAPANESE.prompt)).to_have_value(f"{APPLE}と黒い猫")
+    field(page, JAPANESE.prompt).blur()
+    expect(field(page, JAPANESE.english)).to_have_value(re.compile("cat"))  # a translation replaces what stands there
     field(page, JAPANESE.english).fill("my own words")
     button(page, JAPANESE.language).click()
     expect(page.get_by_text(ENGLISH.tagline)).to_be_visible()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from PIL import Image, PngImagePlugin
 
-from frontend_streamlit.clients.gallery import Gallery, GalleryUnavailable, zipped
+from frontend_streamlit.clients.gallery import MAX_DESCRIPTION_BYTES, Gallery, GalleryUnavailable, zipped
 from tests.frontend_streamlit.fake_backend import MINI
 from tests.frontend_streamlit.pictures import RECORD, png_of, put_picture
 
@@ -195,7 +195,8 @@ def test_a_zip_holds_the_files_as_they_are(gallery: Gallery, tmp_path: Path) -> 
 def test_the_model_is_described_beside_the_pictures(gallery: Gallery, tmp_path: Path) -> None:
     assert gallery.description() is None
     (tmp_path / ".model").mkdir()
-    for content in (b"", b"\xff", b"[]", b'{"id": "kotoe-mini"}'):
+    too_large = json.dumps(MINI | {"padding": "x" * MAX_DESCRIPTION_BYTES}).encode()
+    for content in (b"", b"\xff", b"[]", b"[" * 100_000, b'{"id": "kotoe-mini"}', too_large):
         (tmp_path / ".model" / "description.json").write_bytes(content)
         assert gallery.description() is None
     (tmp_path / ".model" / "description.json").write_text(json.dumps(MINI), encoding="utf-8")

@@ -15,7 +15,7 @@ from frontend_streamlit.translation.offline import OfflineTranslator
 ME, OTHER = "m" * 32, "o" * 32
 PENDING = Pending(JobRequest(prompt="a red apple", source_prompt="赤いりんご", owner=ME, n=2, seed=None, steps=20))
 DRAFT = StoredDraft(
-    fields=Fields(prompt="赤いりんご", english="a red apple", quality=None, steps={"base": 33}),
+    fields=Fields(prompt="赤いりんご", english="a red apple", quality=None, stage_steps={"base": 33}),
     translation=Translation(
         source="赤いりんごと星", english="a red apple", translator="offline", unknown_words=("星",)
     ),
@@ -42,10 +42,11 @@ def test_what_was_typed_after_the_page_last_heard_of_it_comes_back_too() -> None
 
 def test_a_draft_from_before_stages_had_names_comes_back_without_its_steps() -> None:
     document = stored()
+    del document["draft"]["fields"]["stage_steps"]
     document["draft"]["fields"] |= {"steps": 33, "upsample_steps": 7}
     draft = read_draft(document)
     assert draft is not None
-    assert draft.fields == DRAFT.fields.model_copy(update={"steps": {}})
+    assert draft.fields == DRAFT.fields.model_copy(update={"stage_steps": {}})
 
 
 def test_what_waits_comes_back_in_the_name_of_whoever_visits() -> None:
@@ -61,7 +62,7 @@ def test_every_request_has_a_key_of_its_own() -> None:
     "changes",
     [
         {"count": 9},
-        {"steps": {"base": "many"}},
+        {"stage_steps": {"base": "many"}},
         {"seed": -1},
         {"seed_mode": "x"},
         {"sampler": None},
@@ -87,7 +88,7 @@ def test_anything_else_is_nothing(document: object) -> None:
 
 def test_the_typed_form_has_every_field_that_is_stored() -> None:
     keys = {entry.key for entry in vars(Form).values() if hasattr(entry, "key")}
-    assert keys >= Fields.model_fields.keys() - {"steps"}
+    assert keys >= Fields.model_fields.keys() - {"stage_steps"}
 
 
 def test_what_comes_back_survives_a_run_that_was_interrupted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,7 +96,7 @@ def test_what_comes_back_survives_a_run_that_was_interrupted(monkeypatch: pytest
     monkeypatch.setattr(st, "session_state", state)
     session = Session(owner="o" * 32)
     session.form.begin()
-    fields = Fields(prompt="りんご", english="an apple", steps={"base": 250}, count=3)
+    fields = Fields(prompt="りんご", english="an apple", stage_steps={"base": 250}, count=3)
     draft = StoredDraft(fields=fields, model="kotoe-mini")
     session.take_stored({"draft": draft.model_dump(mode="json")}, OfflineTranslator())
     assert (state["steps_base"], session.form.count, session.form.english) == (250, 3, "an apple")
