@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar
 from urllib.parse import quote
 
 import requests
+from pydantic import BaseModel, ConfigDict
 from requests.adapters import HTTPAdapter
 
 from frontend_streamlit.clients.model import ModelDescription, read_description
@@ -95,21 +96,24 @@ ERROR_OF: Mapping[str, type[BackendError]] = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class JobRequest:
-    """What to draw; None leaves a choice to the backend."""
+class JobRequest(BaseModel):
+    """What to draw; None leaves a choice to the backend.
+
+    It takes any other field too: the form's choices are sent as they are, and come back as they came.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow")
 
     prompt: str
     owner: str
     source_prompt: str = ""
     translator: str = ""
-    negative_prompt: str = ""
     n: int = 1
     seed: int | None = None
-    guidance_scale: float | None = None
-    steps: int | None = None
-    upsample_steps: int | None = None
-    sampler: str | None = None
+
+    def with_new_seed(self) -> "JobRequest":
+        """The same for a new seed, from whatever model draws now."""
+        return self.model_copy(update={"seed": None, "model": None})
 
 
 @dataclass(frozen=True)
@@ -187,7 +191,7 @@ class BackendClient:
         Raises:
             BackendError: one of its kinds.
         """
-        body = {name: value for name, value in vars(request).items() if value is not None}
+        body = request.model_dump(exclude_none=True)
         headers = {"Idempotency-Key": key or uuid.uuid4().hex}
         for pause_s in SUBMIT_PAUSES_S:
             try:
@@ -291,7 +295,7 @@ def read_job(document: Mapping[str, Any]) -> Job:
     return Job(
         id=document["id"],
         status=document["status"],
-        request=picked(JobRequest, document["request"]),
+        request=JobRequest.model_validate(document["request"]),
         created_at=document["created_at"],
         position=document["position"],
         eta_s=document["eta_seconds"],

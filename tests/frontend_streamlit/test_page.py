@@ -17,6 +17,7 @@ from frontend_streamlit.clients import backend as backend_client
 from frontend_streamlit.clients import identity
 from frontend_streamlit.clients.backend import ERROR_OF, BackendBroken, BackendClient, BackendUnavailable
 from frontend_streamlit.clients.gallery import GalleryUnavailable
+from frontend_streamlit.page.settings_form import QUALITIES, STEPS
 from frontend_streamlit.settings import Settings, TranslatorName
 from frontend_streamlit.texts.english import ENGLISH
 from frontend_streamlit.texts.japanese import JAPANESE
@@ -371,8 +372,8 @@ def test_a_model_with_one_stage_gets_the_form_that_it_describes_and_its_request(
     backend.run(SMALL)
     app = page.open().write("a cat").app
     sliders = {slider.label: (slider.key, slider.min, slider.max, slider.value) for slider in app.slider}
-    assert sliders == {JAPANESE.steps.format("本描き"): ("steps_latent", 1, 60, 8)}
-    assert app.button_group(key="quality").options == ["quick", JAPANESE.qualities["standard"]]
+    assert sliders == {STEPS.ja.format("本描き"): ("steps_latent", 1, 60, 8)}
+    assert app.button_group(key="quality").options == ["quick", QUALITIES["standard"].ja]
     assert app.selectbox(key="sampler").options == ["flow_euler"]
     assert [field.key for field in app.text_input] == []  # nothing to stay away from
     app.slider(key="steps_latent").set_value(60)
@@ -382,7 +383,6 @@ def test_a_model_with_one_stage_gets_the_form_that_it_describes_and_its_request(
             "prompt": "a cat",
             "source_prompt": "a cat",
             "translator": "offline",
-            "negative_prompt": "",
             "n": 1,
             "steps": 60,
             "sampler": "flow_euler",
@@ -459,7 +459,6 @@ def test_without_a_description_the_page_takes_a_prompt_and_leaves_all_numbers_to
             "prompt": ENGLISH_APPLE,
             "source_prompt": APPLE,
             "translator": "offline",
-            "negative_prompt": "",
             "n": 1,
             "owner": ME,
         }
