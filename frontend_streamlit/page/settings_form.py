@@ -21,10 +21,11 @@ def show_settings(session: Session) -> None:
     """Number and seed of the pictures, and what the model can be asked for."""
     language, form, model = session.language, session.form, session.model
     with st.expander(SETTINGS.in_language(language)):
-        left, right = st.columns(2)
+        left, right = st.columns(2)  # anew for each row: a phone has them one below the other
         left.number_input(COUNT.in_language(language), 1, MAX_PICTURES, key="count", persist_state="session")
         if model is not None and model.qualities:
             show_qualities(right, session, model)
+        left, right = st.columns(2)
         left.segmented_control(
             SEED_MODE.in_language(language),
             list(SEED_MODES),
@@ -62,6 +63,7 @@ def show_qualities(place: DeltaGenerator, session: Session, model: ModelDescript
         list(model.qualities),
         format_func=lambda name: QUALITIES[name].in_language(language) if name in QUALITIES else name,
         key="quality",
+        wrap=True,
         on_change=session.act,
         args=(session.form.choose_quality, model),
         persist_state="session",
