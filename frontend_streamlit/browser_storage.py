@@ -8,9 +8,8 @@ from pathlib import Path
 import streamlit as st
 
 from frontend_streamlit.clients import Clients
+from frontend_streamlit.state.form import TEXTS
 from frontend_streamlit.state.session import Session
-
-TEXTS = ("prompt", "english", "negative")  # keys of the fields that are stored while they are being written
 
 
 def script(name: str) -> str:

@@ -9,7 +9,28 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 RUNTIMES = ("backend_gpu", "frontend_streamlit")
+LIBRARIES = ("torch", "fastapi", "starlette", "uvicorn", "streamlit")
+ANY = "errors files logs plain_text streams"
+# What each part may import of its own runtime and of those libraries: the last column in docs/design.md
+ARROWS = {
+    "backend_gpu/glide": "errors torch",
+    "backend_gpu/mini": f"{ANY} glide torch",
+    "backend_gpu/engine": f"{ANY} glide mini download settings torch",
+    "backend_gpu/jobs": f"{ANY} engine gallery metrics",
+    "backend_gpu/api": f"{ANY} engine gallery jobs service settings fastapi starlette uvicorn",
+    "backend_gpu/training": f"{ANY} glide mini settings torch",
+    "frontend_streamlit/page": "browser_storage clients state texts translation streamlit",
+    "frontend_streamlit/state": "clients translation streamlit",
+    "frontend_streamlit/clients": "settings translation",
+    "frontend_streamlit/translation": "settings streams",
+    "frontend_streamlit/texts": "clients state.waiting translation",
+}
 PINNED = re.compile(r"[A-Za-z0-9._-]+==[0-9][0-9a-z.]*")  # a local version (+cpu) would fit one kind of machine only
+
+
+ENGINES = [  # the files beside the protocol
+    f"backend_gpu.engine.{path.stem}" for path in (ROOT / "backend_gpu/engine").glob("*.py") if path.stem != "__init__"
+]
 
 
 def sources(folder: str) -> list[Path]:
@@ -52,8 +73,17 @@ def requirements(path: Path) -> list[str]:
     return [line for line in lines if line and not line.startswith(("#", "-r "))]  # what -r names is read by itself
 
 
-def test_glide_knows_nothing_of_the_service_but_its_errors() -> None:
-    assert not wrong_imports("backend_gpu/glide", "backend_gpu", allowed=("backend_gpu.glide", "backend_gpu.errors"))
+@pytest.mark.parametrize(("folder", "targets"), ARROWS.items())
+def test_imports_point_one_way(folder: str, targets: str) -> None:
+    runtime, own = folder.split("/")
+    names = [name if name in LIBRARIES else f"{runtime}.{name}" for name in (own, *targets.split())]
+    assert not wrong_imports(folder, *RUNTIMES, *LIBRARIES, allowed=tuple(names))
+
+
+def test_every_part_has_its_arrows() -> None:
+    assert {
+        str(path.parent.relative_to(ROOT)) for runtime in RUNTIMES for path in ROOT.glob(f"{runtime}/*/__init__.py")
+    } == set(ARROWS)
 
 
 def test_glide_needs_four_libraries_and_no_network() -> None:
@@ -71,7 +101,7 @@ def test_the_service_needs_nothing_of_the_training() -> None:
 
 
 def test_http_knows_the_engine_by_its_protocol_alone() -> None:
-    assert not wrong_imports("backend_gpu/api", "torch", "backend_gpu.glide", "backend_gpu.mini")
+    assert not wrong_imports("backend_gpu/api", "backend_gpu.glide", "backend_gpu.mini", *ENGINES)
 
 
 def test_the_faces_and_what_they_share_import_no_other_face() -> None:
@@ -137,9 +167,7 @@ import backend_gpu.jobs.queue
 
 def test_the_queue_never_imports_what_draws_or_what_serves() -> None:
     others = ("api", "glide", "mini", "service", "settings")
-    assert not wrong_imports(
-        "backend_gpu/jobs", "torch", "fastapi", "starlette", *(f"backend_gpu.{it}" for it in others)
-    )
+    assert not wrong_imports("backend_gpu/jobs", *(f"backend_gpu.{it}" for it in others), *ENGINES)
 
 
 def test_routes_reach_the_parts_of_the_queue_only_through_it() -> None:
@@ -165,19 +193,6 @@ def test_only_what_draws_or_remembers_knows_streamlit() -> None:
     files = sources("frontend_streamlit")
     assert page < set(files)
     assert not [path for path in files if path not in page for name in imports(path) if is_within(name, "streamlit")]
-
-
-@pytest.mark.parametrize(
-    ("folder", "above"),
-    [
-        ("clients", ("page", "state", "texts", "browser_storage")),
-        ("translation", ("clients", "page", "state", "texts", "browser_storage")),
-        ("state", ("page", "texts", "browser_storage")),
-        ("texts", ("page", "browser_storage")),
-    ],
-)
-def test_imports_of_the_page_point_one_way(folder: str, above: tuple[str, ...]) -> None:
-    assert not wrong_imports(f"frontend_streamlit/{folder}", *(f"frontend_streamlit.{name}" for name in above))
 
 
 def test_only_settings_read_the_environment() -> None:

@@ -16,8 +16,8 @@ from PIL import Image
 from backend_gpu.engine.models import FAMILIES
 from backend_gpu.image_command import make_images
 from frontend_streamlit import clients
+from frontend_streamlit.page.settings_form import STEPS
 from frontend_streamlit.settings import Settings as PageSettings
-from frontend_streamlit.texts.japanese import JAPANESE
 from tests.backend_gpu.api.running_service import RunningService, error_of, running_service
 from tests.backend_gpu.waiting import wait_until
 from tests.frontend_streamlit.page import ME, Page
@@ -112,7 +112,7 @@ def test_the_page_shows_its_form_and_draws_with_it(service: RunningService, monk
     monkeypatch.setattr(clients, "make_clients", lambda _: page.clients)
     page.forget_status().open()
     (slider,) = page.app.slider
-    assert (slider.label, slider.value) == (JAPANESE.steps.format("輪を描く"), 6)
+    assert (slider.label, slider.value) == (STEPS.ja.format("輪を描く"), 6)
     assert page.app.selectbox(key="sampler").options == ["spiral"]
     assert not page.app.text_input
     assert [button.label for button in page.app.button if (button.key or "").startswith("example_")] == [

@@ -6,6 +6,7 @@ that the seed chooses, in a colour that the prompt chooses.
 
 import zlib
 from collections.abc import Generator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -27,7 +28,7 @@ INFO = EngineInfo(
 class RingsEngine:
     """Draws at once, and steps only to report."""
 
-    info = INFO
+    info = replace(INFO, device="cpu")
 
     def check_prompt(self, prompt: str, *, is_negative: bool = False) -> list[str]:
         """See Engine: it knows every word."""

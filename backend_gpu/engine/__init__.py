@@ -45,6 +45,10 @@ class Guidance:
     least: float = 1.0
     most: float = 20.0
 
+    def __post_init__(self) -> None:
+        if not 1 <= self.least <= self.default <= self.most:
+            raise ValueError(f"guidance from {self.least:g} to {self.most:g} with default {self.default:g}, from 1 on")
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelWarning:
@@ -87,6 +91,16 @@ class EngineInfo:
     versions: Mapping[str, str] = field(default_factory=dict)  # of the libraries that draw
     sprites: Path | None = None  # a PNG of the things of its vocabulary
     slots: int = 1  # batches that it can draw at once
+
+    def __post_init__(self) -> None:
+        names = [stage.name for stage in self.stages]
+        if len(names) not in (1, 2) or len(set(names)) < len(names):
+            raise ValueError(f"the model {self.model} has the stages {names}: it needs one or two, of different names")
+        if not self.samplers:
+            raise ValueError(f"the model {self.model} has no sampler")
+        for name, steps in self.qualities.items():
+            if steps.keys() != set(names):
+                raise ValueError(f"the quality {name} of {self.model} has not the steps of each stage")
 
     @property
     def guidance_scale(self) -> float:

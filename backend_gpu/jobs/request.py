@@ -258,10 +258,9 @@ def check_choices(submission: JobSubmission, info: EngineInfo) -> None:
         raise BadParameter(f"upsample_steps: {model} draws in one stage: leave it out", "upsample_steps")
     if submission.negative_prompt and not info.has_negative_prompt:
         raise BadParameter(f"negative_prompt: {model} takes none: leave it out", "negative_prompt")
-    if scale is not None and scale != 1:
-        if guidance is None:
-            raise BadParameter(f"guidance_scale: {model} takes no guidance: leave it out", "guidance_scale")
-        if not guidance.least <= scale <= guidance.most:
-            raise BadParameter(
-                f"guidance_scale: must be {guidance.least:g} to {guidance.most:g}, not {scale:g}", "guidance_scale"
-            )
+    if guidance is None and scale not in (None, 1):
+        raise BadParameter(f"guidance_scale: {model} takes no guidance: leave it out", "guidance_scale")
+    if guidance is not None and scale is not None and not guidance.least <= scale <= guidance.most:
+        raise BadParameter(
+            f"guidance_scale: must be {guidance.least:g} to {guidance.most:g}, not {scale:g}", "guidance_scale"
+        )

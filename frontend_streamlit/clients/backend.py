@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar
 from urllib.parse import quote
 
 import requests
+from pydantic import BaseModel, ConfigDict
 from requests.adapters import HTTPAdapter
 
 from frontend_streamlit.clients.model import ModelDescription, read_description
@@ -99,33 +100,29 @@ ERROR_OF: Mapping[str, type[BackendError]] = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class JobRequest:
-    """What to draw; None leaves a choice to the backend. `model` is the one that the choices were made for."""
+class JobRequest(BaseModel):
+    """What to draw; None leaves a choice to the backend.
+
+    It takes any other field too: the form's choices are sent as they are, and come back as they came.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="allow")
 
     prompt: str
     owner: str
     source_prompt: str = ""
     translator: str = ""
-    negative_prompt: str = ""
     n: int = 1
     seed: int | None = None
-    guidance_scale: float | None = None
-    steps: int | None = None
-    upsample_steps: int | None = None
-    sampler: str | None = None
-    model: str | None = None
+    model: str | None = None  # that the choices were made for
+
+    def with_new_seed(self) -> "JobRequest":
+        """The same for a new seed."""
+        return self.model_copy(update={"seed": None})
 
     def for_any_model(self) -> "JobRequest":
         """The same picture, with every choice left to whatever draws it."""
-        return JobRequest(
-            prompt=self.prompt,
-            owner=self.owner,
-            source_prompt=self.source_prompt,
-            translator=self.translator,
-            n=self.n,
-            seed=self.seed,
-        )
+        return JobRequest(**self.model_dump(include=set(JobRequest.model_fields) - {"model"}))
 
 
 @dataclass(frozen=True)
@@ -212,7 +209,7 @@ class BackendClient:
             return self._submit(request.for_any_model(), key)
 
     def _submit(self, request: JobRequest, key: str) -> Job:
-        body = {name: value for name, value in vars(request).items() if value is not None}
+        body = request.model_dump(exclude_none=True)
         headers = {"Idempotency-Key": key}
         for pause_s in SUBMIT_PAUSES_S:
             try:
@@ -318,7 +315,7 @@ def read_job(document: Mapping[str, Any]) -> Job:
     return Job(
         id=document["id"],
         status=document["status"],
-        request=picked(JobRequest, document["request"]),
+        request=JobRequest.model_validate(document["request"]),
         created_at=document["created_at"],
         position=document["position"],
         eta_s=document["eta_seconds"],

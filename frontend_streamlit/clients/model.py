@@ -57,7 +57,8 @@ class Caution(Record):
 
     def concerns(self, english: str) -> bool:
         """Whether it is to be said of that prompt."""
-        return not self.words or not self.words.isdisjoint(english.lower().replace(",", " ").split())
+        text = folded(english)
+        return not self.words or any(re.search(rf"\b{re.escape(word)}\b", text) for word in self.words)
 
 
 class Vocabulary(Record):

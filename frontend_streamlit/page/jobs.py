@@ -1,7 +1,6 @@
 """The user's jobs, a card each, followed while they are live."""
 
 import time
-from dataclasses import replace
 
 import streamlit as st
 
@@ -144,7 +143,7 @@ def draw_results(session: Session, clients: Clients, job: Job) -> None:
 
 def show_submit_again(session: Session, clients: Clients, job: Job, label: str) -> None:
     """A button that hands in the same request with a new seed."""
-    again = (session.submit, replace(job.request, seed=None), clients)
+    again = (session.submit, job.request.with_new_seed(), clients)
     if st.button(label, key=f"again_{job.id}", on_click=session.act, args=again):
         st.rerun()  # of the whole page, which shows what became of it
 

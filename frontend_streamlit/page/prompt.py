@@ -3,11 +3,12 @@
 import streamlit as st
 
 from frontend_streamlit.clients import Clients
-from frontend_streamlit.clients.model import ModelDescription
+from frontend_streamlit.clients.model import ModelDescription, Text
 from frontend_streamlit.page.shared import as_text, texts_of
 from frontend_streamlit.state.form import MAX_CHARACTERS
 from frontend_streamlit.state.session import Session
 from frontend_streamlit.texts import sentence_for
+from frontend_streamlit.translation import TranslationError, Translator
 
 
 def show_prompt(session: Session, clients: Clients) -> None:
@@ -112,11 +113,10 @@ def show_examples(session: Session, clients: Clients) -> None:
     model = session.model
     if model is None or not model.examples:
         return
-    is_english = clients.translator.is_closed_vocabulary and model.vocabulary is None
     st.caption(texts_of(session).examples)
     with st.container(horizontal=True, gap="xsmall"):
         for number, example in enumerate(model.examples):
-            words = example.en if is_english else example.ja
+            words = example.ja if is_read(example, model, clients.translator) else example.en
             st.button(
                 words,
                 key=f"example_{number}",
@@ -125,8 +125,20 @@ def show_examples(session: Session, clients: Clients) -> None:
             )
 
 
+def is_read(example: Text, model: ModelDescription, translator: Translator) -> bool:
+    """Whether the translator makes the example's English of its Japanese; one that knows any word does."""
+    if not translator.is_closed_vocabulary:
+        return True
+    if model.vocabulary is None:
+        return False  # it says more than the translator's words can
+    try:
+        return translator.translate(example.ja).english == example.en
+    except TranslationError:
+        return False
+
+
 def show_vocabulary(session: Session) -> None:
-    """All that a model with a vocabulary can draw."""
+    """All that a model with a vocabulary can draw; its words, where it does not name things."""
     if session.model is None or session.model.vocabulary is None:
         return
     texts, vocabulary = texts_of(session), session.model.vocabulary
@@ -137,5 +149,9 @@ def show_vocabulary(session: Session) -> None:
                 for thing in things
                 if vocabulary.draws(thing.en)
             ]
-            st.markdown(f"**{texts.drawable_kinds.get(kind, kind)}** {texts.comma.join(names)}")
-        st.caption(texts.drawable_help)
+            if names:
+                st.markdown(f"**{texts.drawable_kinds.get(kind, kind)}** {texts.comma.join(names)}")
+        if vocabulary.things:
+            st.caption(texts.drawable_help)
+        else:
+            st.markdown(as_text(texts.comma.join(sorted(vocabulary.words - vocabulary.function_words))))

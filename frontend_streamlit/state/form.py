@@ -41,6 +41,7 @@ class Fields(BaseModel):
         return values | {steps_key(stage): count for stage, count in self.stage_steps.items()}
 
 
+TEXTS = ("prompt", "english", "negative")  # keys of the fields that the browser stores while they are being written
 STEPS_KEY = "steps_"  # and the stage's name
 
 
@@ -165,6 +166,19 @@ class Form:
         """Mark the quality that has these steps, or none."""
         chosen = {stage.name: self.steps[stage.name] for stage in model.stages}
         self.quality = next((name for name, steps in model.qualities.items() if steps == chosen), None)
+
+    def choices(self, model: ModelDescription | None) -> dict[str, Any]:
+        """What is asked for, by a request's names; a model that nobody knows is left every choice of its own."""
+        choices: dict[str, Any] = {"n": self.count, "seed": self.seed if self.seed_mode == "fixed" else None}
+        if model is None:
+            return choices
+        choices |= {stage.steps_field: self.steps[stage.name] for stage in model.stages}
+        choices |= {"sampler": self.sampler, "model": model.id}
+        if model.guidance is not None:
+            choices["guidance_scale"] = self.guidance
+        if model.has_negative_prompt:
+            choices["negative_prompt"] = self.negative.strip()
+        return choices
 
     def use(self, record: Mapping[str, Any], model: ModelDescription | None) -> None:
         """Take the settings of a picture's record, its seed too, as far as the model has them."""

@@ -146,24 +146,13 @@ class Session:
         self.form.fit(model)
 
     def request(self) -> JobRequest:
-        """What the user asks for now; a model that nobody knows is left every choice of numbers."""
-        form = self.form
-        choices: dict[str, Any] = {}
-        if self.model is not None:
-            choices = {stage.steps_field: form.steps[stage.name] for stage in self.model.stages}
-            choices |= {"sampler": form.sampler, "model": self.model.id}
-            if self.model.guidance is not None:
-                choices["guidance_scale"] = form.guidance
-            if self.model.has_negative_prompt:
-                choices["negative_prompt"] = form.negative.strip()
+        """What the user asks for now."""
         return JobRequest(
-            prompt=form.english.strip(),
-            source_prompt=form.source_prompt.strip(),
+            prompt=self.form.english.strip(),
+            source_prompt=self.form.source_prompt.strip(),
             translator=self.draft.translator,
-            n=form.count,
-            seed=form.seed if form.seed_mode == "fixed" else None,
             owner=self.owner,
-            **choices,
+            **self.form.choices(self.model),
         )
 
     def draw(self, clients: Clients) -> bool:

@@ -2,7 +2,7 @@
 
 import logging
 import uuid
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from frontend_streamlit.clients import Clients
@@ -108,7 +108,7 @@ class Waiting:
 
     def to_store(self) -> dict[str, Any]:
         """The requests for the browser to store, by key; whose they are is not stored."""
-        return {pending.key: asdict(pending.request) | {"owner": ""} for pending in self.requests}
+        return {pending.key: pending.request.model_dump() | {"owner": ""} for pending in self.requests}
 
     def take_stored(self, stored: object, owner: str) -> None:
         """Go on waiting for what the browser stored."""
@@ -122,4 +122,6 @@ def read_waiting(stored: object, owner: str) -> list[Pending]:
     if not isinstance(documents, dict):
         return []
     requests = {key: valid(JobRequest, document) for key, document in documents.items()}
-    return [Pending(replace(request, owner=owner), str(key)) for key, request in requests.items() if request]
+    return [
+        Pending(request.model_copy(update={"owner": owner}), str(key)) for key, request in requests.items() if request
+    ]

@@ -38,20 +38,6 @@ class Texts:
     drawable_help: str
     weak: str
     comma: str
-    settings: str
-    count: str
-    quality: str
-    qualities: Mapping[str, str]
-    seed_mode: str
-    seed_modes: Mapping[str, str]
-    seed: str
-    advanced: str
-    steps: str
-    guidance: str
-    guidance_help: str
-    sampler: str
-    negative: str
-    negative_help: str
     draw: str
     nothing_to_draw: str
     submitted: str

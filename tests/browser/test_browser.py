@@ -11,6 +11,7 @@ import requests
 from playwright.sync_api import Locator, Page, expect
 
 from frontend_streamlit.clients.backend import BackendUnavailable
+from frontend_streamlit.page.settings_form import COUNT, NEGATIVE, QUALITIES, SETTINGS
 from frontend_streamlit.texts.english import ENGLISH
 from frontend_streamlit.texts.japanese import JAPANESE
 from tests.browser.conftest import SCREENSHOTS, Service, settle
@@ -39,16 +40,16 @@ def shot(page: Page, name: str) -> None:
 
 def last_long(page: Page, pictures: int = 8) -> None:
     """Choose so many pictures and steps that a job lasts until the test is through with it, on a fast machine too."""
-    page.get_by_text(JAPANESE.settings, exact=True).click()
-    field(page, JAPANESE.count).fill(str(pictures))
-    field(page, JAPANESE.count).press("Enter")
+    page.get_by_text(SETTINGS.ja, exact=True).click()
+    field(page, COUNT.ja).fill(str(pictures))
+    field(page, COUNT.ja).press("Enter")
     slider = first_slider(page)
     slider.focus()
     slider.press("End")
     expect(slider).to_have_value("250")
     # A slider tells the page a moment later; then these are no named quality's numbers any more.
-    expect(page.get_by_role("radio", name=JAPANESE.qualities["standard"])).not_to_be_checked()
-    page.get_by_text(JAPANESE.settings, exact=True).click()
+    expect(page.get_by_role("radio", name=QUALITIES["standard"].ja)).not_to_be_checked()
+    page.get_by_text(SETTINGS.ja, exact=True).click()
 
 
 def first_slider(page: Page) -> Locator:
@@ -111,11 +112,11 @@ def test_a_sentence_becomes_a_picture(visit: Visit) -> None:
     expect(page.get_by_text(JAPANESE.status["cancelled"])).to_be_visible()
     shot(page, "4_cancelled")
     expect(field(page, JAPANESE.prompt)).to_have_value(APPLE)
-    page.get_by_text(JAPANESE.settings, exact=True).click()
+    page.get_by_text(SETTINGS.ja, exact=True).click()
     expect(first_slider(page)).to_have_value("250")  # a refresh keeps the settings
-    page.get_by_role("radio", name=JAPANESE.qualities["fast"]).or_(button(page, JAPANESE.qualities["fast"])).click()
-    field(page, JAPANESE.count).fill("1")
-    field(page, JAPANESE.count).press("Enter")
+    page.get_by_role("radio", name=QUALITIES["fast"].ja).or_(button(page, QUALITIES["fast"].ja)).click()
+    field(page, COUNT.ja).fill("1")
+    field(page, COUNT.ja).press("Enter")
     draw(page)
     expect(finished(page)).to_be_visible(timeout=LONG_MS)
     source = cards(page).locator("img").get_attribute("src") or ""
@@ -271,10 +272,10 @@ def test_nothing_is_wider_than_a_phone(visit: Visit, link: str) -> None:
         assert page.evaluate(wide) == []
 
     expect(finished(page)).to_have_count(3, timeout=LONG_MS)
-    page.get_by_text(JAPANESE.settings, exact=True).click()
-    expect(field(page, JAPANESE.negative)).to_be_visible()
+    page.get_by_text(SETTINGS.ja, exact=True).click()
+    expect(field(page, NEGATIVE.ja)).to_be_visible()
     check("12_phone_settings")
-    page.get_by_text(JAPANESE.settings, exact=True).click()
+    page.get_by_text(SETTINGS.ja, exact=True).click()
     finished(page).first.scroll_into_view_if_needed()
     check("13_phone_pictures")
     page.get_by_role("radio", name=JAPANESE.gallery_view).or_(button(page, JAPANESE.gallery_view)).click()

@@ -107,6 +107,18 @@ SMALL: dict[str, Any] = OPEN | {  # has one stage and no guidance
     "negative_prompt": False,
     "warnings": [{"words": [], "text": {"ja": "ゆっくり描きます。", "en": "It draws slowly."}}],
 }
+ODD: dict[str, Any] = (
+    OPEN
+    | {  # has other stages, much to choose from, no picture without guidance, words but no things
+        "id": "odd",
+        "stages": [SKETCH | {"name": "draft"}, FINISH | {"name": "refine", "steps": 5}],
+        "samplers": [f"sampler_{number}" for number in range(20)],
+        "qualities": {f"quality {number}": {"draft": number + 1, "refine": number + 1} for number in range(8)},
+        "guidance": {"default": 4.0, "least": 2.0, "most": 7.3},
+        "examples": [{"ja": "ひすい色", "en": "jade"}],
+        "vocabulary": MINI["vocabulary"] | {"words": ["jade", "ochre", "a"], "things": {}},
+    }
+)
 CHOICES = {
     "source_prompt": "",
     "translator": "",

@@ -17,12 +17,13 @@ from frontend_streamlit.clients import backend as backend_client
 from frontend_streamlit.clients import identity
 from frontend_streamlit.clients.backend import ERROR_OF, BackendBroken, BackendClient, BackendUnavailable
 from frontend_streamlit.clients.gallery import GalleryUnavailable
+from frontend_streamlit.page.settings_form import QUALITIES, STEPS
 from frontend_streamlit.settings import Settings, TranslatorName
 from frontend_streamlit.texts.english import ENGLISH
 from frontend_streamlit.texts.japanese import JAPANESE
 from frontend_streamlit.translation import Translation, TranslationError, TranslationUnavailable
 from frontend_streamlit.translation.choose import choose_translator
-from tests.frontend_streamlit.fake_backend import CUT, MINI, OPEN, PIXEL, SMALL, Answer, FakeBackend, job_document
+from tests.frontend_streamlit.fake_backend import CUT, MINI, ODD, OPEN, PIXEL, SMALL, Answer, FakeBackend, job_document
 from tests.frontend_streamlit.page import ME, OTHER, Page
 from tests.frontend_streamlit.pictures import png_of
 
@@ -397,6 +398,7 @@ def test_a_model_that_reads_any_english_has_no_such_list(page: Page, backend: Fa
     ("model", "english", "is_warned"),
     [
         (OPEN, "an oil painting of a Woman, in red", True),
+        (OPEN, "there is a woman.", True),
         (OPEN, "an oil painting of a cat", False),
         (MINI, "an oil painting of a woman, in red", False),
         (SMALL, "", True),  # whatever is written
@@ -420,8 +422,8 @@ def test_a_model_with_one_stage_gets_the_form_that_it_describes_and_its_request(
     backend.run(SMALL)
     app = page.open().write("a cat").app
     sliders = {slider.label: (slider.key, slider.min, slider.max, slider.value) for slider in app.slider}
-    assert sliders == {JAPANESE.steps.format("本描き"): ("steps_latent", 1, 60, 8)}
-    assert app.button_group(key="quality").options == ["quick", JAPANESE.qualities["standard"]]
+    assert sliders == {STEPS.ja.format("本描き"): ("steps_latent", 1, 60, 8)}
+    assert app.button_group(key="quality").options == ["quick", QUALITIES["standard"].ja]
     assert app.selectbox(key="sampler").options == ["flow_euler"]
     assert [field.key for field in app.text_input] == []  # nothing to stay away from
     app.slider(key="steps_latent").set_value(60)
@@ -431,7 +433,6 @@ def test_a_model_with_one_stage_gets_the_form_that_it_describes_and_its_request(
             "prompt": "a cat",
             "source_prompt": "a cat",
             "translator": "offline",
-            "negative_prompt": "",
             "n": 1,
             "steps": 60,
             "sampler": "flow_euler",
@@ -445,6 +446,35 @@ def test_a_model_with_one_stage_gets_the_form_that_it_describes_and_its_request(
     }
     assert "本描き 3/60" in page.run().words
     assert "paint 3/60" in page.press("switch_language").words
+
+
+def test_a_model_with_words_of_its_own_and_much_to_choose_gets_the_form_that_it_describes(
+    page: Page, backend: FakeBackend
+) -> None:
+    backend.run(ODD)
+    app = page.open().app
+    sliders = {slider.key: (slider.min, slider.max, slider.value) for slider in app.slider}
+    assert sliders == {"steps_draft": (1, 250, 20), "steps_refine": (1, 250, 5), "guidance": (2.0, 7.3, 4.0)}
+    assert (app.button_group(key="quality").options, app.button_group(key="quality").value) == (
+        list(ODD["qualities"]),
+        None,
+    )
+    assert app.selectbox(key="sampler").options == ODD["samplers"]
+    assert "jade、ochre" in page.words.splitlines()
+    assert JAPANESE.drawable_help not in page.words
+    app.button_group(key="quality").set_value("quality 7")
+    page.run().press("example_0")
+    assert page.english == "jade"  # the offline translator has no Japanese word for it
+    page.press("draw")
+    choices = {"steps": 8, "upsample_steps": 8, "guidance_scale": 4.0, "sampler": "sampler_0"}
+    assert submitted(backend)[0].items() >= choices.items()
+
+
+def test_a_model_without_qualities_starts_with_its_own_steps(page: Page, backend: FakeBackend) -> None:
+    backend.run(OPEN | {"qualities": {}})
+    app = page.open().app
+    assert [group.key for group in app.button_group] == ["view", "seed_mode"]
+    assert (app.slider(key="steps_base").value, app.slider(key="steps_upsample").value) == (20, 10)
 
 
 def test_a_stage_that_the_description_does_not_have_is_named_as_it_is(page: Page, backend: FakeBackend) -> None:
@@ -516,7 +546,6 @@ def test_without_a_description_the_page_takes_a_prompt_and_leaves_all_numbers_to
             "prompt": ENGLISH_APPLE,
             "source_prompt": APPLE,
             "translator": "offline",
-            "negative_prompt": "",
             "n": 1,
             "owner": ME,
         }

@@ -1,6 +1,7 @@
 import string
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -9,6 +10,8 @@ from frontend_streamlit.clients.backend import BackendError, LimitReached, Queue
 from frontend_streamlit.clients.gallery import GalleryUnavailable
 from frontend_streamlit.clients.gpu_vm import BootPhase, VmStatus
 from frontend_streamlit.clients.gpu_vm_errors import GpuVmError
+from frontend_streamlit.clients.model import Text
+from frontend_streamlit.page import settings_form
 from frontend_streamlit.texts import Texts, duration, sentence_for
 from frontend_streamlit.texts.english import ENGLISH
 from frontend_streamlit.texts.japanese import JAPANESE
@@ -36,7 +39,19 @@ def words_of(texts: Texts) -> dict[str, str]:
             words |= {f"{field.name} {key}": text for key, text in value.items()}
         else:
             words[field.name] = value
-    return words
+    return words | {place: text.in_language("en" if texts is ENGLISH else "ja") for place, text in FORM.items()}
+
+
+def texts_in(module: ModuleType) -> dict[str, Text]:
+    """The texts that a file of the page has beside its widgets, by where they stand."""
+    texts: dict[str, Text] = {}
+    for name, value in vars(module).items():
+        named = value if isinstance(value, dict) else {"": value}
+        texts |= {f"{name} {key}": text for key, text in named.items() if isinstance(text, Text)}
+    return texts
+
+
+FORM = texts_in(settings_form)
 
 
 def test_both_languages_say_the_same_things() -> None:

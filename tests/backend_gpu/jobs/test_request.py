@@ -5,13 +5,15 @@ from typing import Any
 
 import pytest
 
-from backend_gpu.engine import EngineInfo
+from backend_gpu.engine import EngineInfo, Guidance
 from backend_gpu.errors import BadParameter
 from backend_gpu.jobs.request import MAX_SEED, JobRequest, JobSubmission
 from tests.backend_gpu.fake_engine import STAGES, FakeEngine
 
 TWO_STAGES = FakeEngine.info
 ONE_STAGE = EngineInfo(model="one", stages=(replace(STAGES[0], side=96, steps=30),), samplers=("heun",))
+
+ALWAYS_GUIDED = replace(TWO_STAGES, guidance=Guidance(default=4.0, least=2.0))
 
 
 def request_of(info: EngineInfo, **choices: Any) -> JobRequest:
@@ -74,6 +76,7 @@ def test_a_model_of_one_stage_draws_it_with_or_without_upscaling() -> None:
         (TWO_STAGES, {"model": "glide"}, "model"),
         (TWO_STAGES, {"sampler": "euler"}, "sampler"),
         (TWO_STAGES, {"guidance_scale": 20.5}, "guidance_scale"),
+        (ALWAYS_GUIDED, {"guidance_scale": 1}, "guidance_scale"),
         (ONE_STAGE, {"sampler": "ddim"}, "sampler"),
         (ONE_STAGE, {"guidance_scale": 2}, "guidance_scale"),
         (ONE_STAGE, {"negative_prompt": "a dog"}, "negative_prompt"),

@@ -52,12 +52,20 @@ def test_a_submission_is_told_whole_and_choices_left_open_are_left_out(
         "owner": "me",
         "source_prompt": "赤いりんご",
         "translator": "offline",
-        "negative_prompt": "",
         "n": 2,
     }
     assert headers["Authorization"] == "Bearer secret"
     assert (job.status, job.position, job.request.seed) == ("queued", 1, 7)
     assert not job.has_ended
+
+
+def test_a_request_that_came_back_is_sent_again_with_all_its_choices_for_a_new_seed(
+    client: BackendClient, backend: FakeBackend
+) -> None:
+    backend.jobs = [job_document(1, "failed", request={"invented_tomorrow": 1.5})]
+    came = backend.jobs[0]["request"]
+    client.submit(only_job(client).request.with_new_seed())
+    assert backend.requests[-1][3] == {name: came[name] for name in came.keys() - {"seed"}}
 
 
 @pytest.mark.parametrize(

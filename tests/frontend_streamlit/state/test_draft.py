@@ -1,4 +1,3 @@
-from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -13,7 +12,8 @@ from frontend_streamlit.translation import Translation
 from frontend_streamlit.translation.offline import OfflineTranslator
 
 ME, OTHER = "m" * 32, "o" * 32
-PENDING = Pending(JobRequest(prompt="a red apple", source_prompt="赤いりんご", owner=ME, n=2, seed=None, steps=20))
+CHOICES: dict[str, Any] = {"n": 2, "seed": None, "steps": 20}
+PENDING = Pending(JobRequest(prompt="a red apple", source_prompt="赤いりんご", owner=ME, **CHOICES))
 DRAFT = StoredDraft(
     fields=Fields(prompt="赤いりんご", english="a red apple", quality=None, stage_steps={"base": 33}),
     translation=Translation(
@@ -24,7 +24,7 @@ DRAFT = StoredDraft(
 
 
 def stored(**changes: Any) -> dict[str, Any]:
-    waiting = {PENDING.key: asdict(PENDING.request) | {"owner": ""}}
+    waiting = {PENDING.key: PENDING.request.model_dump() | {"owner": ""}}
     return {"draft": DRAFT.model_dump(mode="json"), "waiting": waiting} | changes
 
 
@@ -51,7 +51,7 @@ def test_a_draft_from_before_stages_had_names_comes_back_without_its_steps() -> 
 
 def test_what_waits_comes_back_in_the_name_of_whoever_visits() -> None:
     assert read_waiting(stored(), ME) == [PENDING]
-    assert read_waiting(stored(waiting={PENDING.key: asdict(PENDING.request)}), OTHER)[0].request.owner == OTHER
+    assert read_waiting(stored(waiting={PENDING.key: PENDING.request.model_dump()}), OTHER)[0].request.owner == OTHER
 
 
 def test_every_request_has_a_key_of_its_own() -> None:
