@@ -73,6 +73,10 @@ class PromptRefused(BackendError):
     """The model can't draw that prompt: the message says why."""
 
 
+class OtherModel(PromptRefused):
+    """Another model draws than the one that the request names."""
+
+
 class JobMissing(BackendError):
     """The backend does not know that job or picture (any more)."""
 
@@ -97,7 +101,7 @@ ERROR_OF: Mapping[str, type[BackendError]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class JobRequest:
-    """What to draw; None leaves a choice to the backend."""
+    """What to draw; None leaves a choice to the backend. `model` is the one that the choices were made for."""
 
     prompt: str
     owner: str
@@ -110,6 +114,18 @@ class JobRequest:
     steps: int | None = None
     upsample_steps: int | None = None
     sampler: str | None = None
+    model: str | None = None
+
+    def for_any_model(self) -> "JobRequest":
+        """The same picture, with every choice left to whatever draws it."""
+        return JobRequest(
+            prompt=self.prompt,
+            owner=self.owner,
+            source_prompt=self.source_prompt,
+            translator=self.translator,
+            n=self.n,
+            seed=self.seed,
+        )
 
 
 @dataclass(frozen=True)
@@ -181,14 +197,23 @@ class BackendClient:
     def submit(self, request: JobRequest, key: str = "") -> Job:
         """Hand in a job; sent again with the same key if the connection breaks, so that it is made once.
 
+        Choices that were made for another model than the one that draws now are left to that one.
+
         Args:
             key: to hand in the same job from several places; a new one if empty.
 
         Raises:
             BackendError: one of its kinds.
         """
+        key = key or uuid.uuid4().hex
+        try:
+            return self._submit(request, key)
+        except OtherModel:
+            return self._submit(request.for_any_model(), f"{key}-any-model")  # one key is good for one body
+
+    def _submit(self, request: JobRequest, key: str) -> Job:
         body = {name: value for name, value in vars(request).items() if value is not None}
-        headers = {"Idempotency-Key": key or uuid.uuid4().hex}
+        headers = {"Idempotency-Key": key}
         for pause_s in SUBMIT_PAUSES_S:
             try:
                 return self._call("POST", "/v1/jobs", read_job, json=body, headers=headers)
@@ -264,6 +289,8 @@ def error_of(response: requests.Response) -> BackendError:
     try:
         error = response.json()["error"]
         kind, message = ERROR_OF.get(error["code"], BackendBroken), str(error["message"])
+        if kind is PromptRefused and error.get("param") == "model":
+            kind = OtherModel
     except (ValueError, KeyError, TypeError):
         kind, message = BackendUnavailable, ""  # not the backend: something in between
     retry_after = response.headers.get("Retry-After", "")

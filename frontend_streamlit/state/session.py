@@ -151,7 +151,7 @@ class Session:
         choices: dict[str, Any] = {}
         if self.model is not None:
             choices = {stage.steps_field: form.steps[stage.name] for stage in self.model.stages}
-            choices["sampler"] = form.sampler
+            choices |= {"sampler": form.sampler, "model": self.model.id}
             if self.model.guidance is not None:
                 choices["guidance_scale"] = form.guidance
             if self.model.has_negative_prompt:

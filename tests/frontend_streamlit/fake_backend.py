@@ -162,8 +162,8 @@ class Answer:
         return Answer(status, json.dumps(document).encode())
 
     @staticmethod
-    def error(status: int, code: str, **headers: str) -> "Answer":
-        error = {"message": f"{code} happened", "type": "some_error", "param": None, "code": code}
+    def error(status: int, code: str, *, param: str | None = None, **headers: str) -> "Answer":
+        error = {"message": f"{code} happened", "type": "some_error", "param": param, "code": code}
         return Answer(status, json.dumps({"error": error}).encode(), headers)
 
 
@@ -217,7 +217,11 @@ class FakeBackend:
         if path == f"/v1/models/{self.model['id']}":
             return Answer.of(self.model)
         if method == "POST" and path == "/v1/jobs":
+            if body.get("model") not in (None, self.model["id"]):
+                return Answer.error(400, "invalid_value", param="model")
             key = headers["Idempotency-Key"]
+            if any(sent["Idempotency-Key"] == key and other != body for _, _, sent, other in self.asked(method, path)):
+                return Answer.error(409, "idempotency_conflict")
             if key not in self.by_key:
                 self.by_key[key] = job_document(len(self.jobs) + 1, "queued", request=body)
                 self.jobs.insert(0, self.by_key[key])

@@ -298,6 +298,40 @@ def test_a_model_that_changed_meanwhile_gets_numbers_that_suit_it(page: Page, ba
     assert page.app.slider(key="guidance").value == 3.0
 
 
+def test_numbers_of_a_model_that_was_replaced_meanwhile_are_left_to_the_one_that_draws(
+    page: Page, backend: FakeBackend
+) -> None:
+    page.open().write(APPLE)
+    page.app.text_input(key="negative").set_value("a cat")
+    page.app.number_input(key="count").set_value(2)
+    page.run()
+    backend.run(SMALL)  # and nothing runs until the user draws
+    page.forget_status().press("draw")
+    assert not page.app.error
+    [job] = backend.jobs
+    common = {"prompt": ENGLISH_APPLE, "source_prompt": APPLE, "translator": "offline", "n": 2, "owner": ME}
+    assert {name: job["request"][name] for name in common} == common
+    assert submitted(backend)[-1] == common | {"negative_prompt": ""}
+    assert page.app.slider(key="steps_latent").value == 8
+    page.press("draw")
+    assert submitted(backend)[-1] == common | {
+        "negative_prompt": "",
+        "steps": 8,
+        "sampler": "flow_euler",
+        "model": "small",
+    }
+
+
+def test_a_picture_of_another_model_is_drawn_again_with_the_numbers_of_the_one_that_draws(
+    page: Page, backend: FakeBackend
+) -> None:
+    backend.jobs = [job_document(1, "succeeded", request={"owner": ME})]
+    backend.run(SMALL)
+    page.open().press("again_")
+    assert not page.app.error
+    assert submitted(backend)[-1].keys().isdisjoint({"steps", "upsample_steps", "sampler", "guidance_scale", "seed"})
+
+
 def test_a_draft_of_another_version_of_the_page_does_no_harm(page: Page) -> None:
     page.open().write(APPLE)
     [stored] = page.stored.values()
@@ -310,6 +344,21 @@ def test_a_draft_of_another_version_of_the_page_does_no_harm(page: Page) -> None
     assert page.open().prompt == ""
     page.write("a cat")
     assert page.open().prompt == "a cat"
+
+
+@pytest.mark.parametrize("is_known", [True, False], ids=["model known", "no model yet"])
+def test_the_page_before_models_described_themselves_can_read_what_is_stored(
+    page: Page, backend: FakeBackend, is_known: bool
+) -> None:
+    if not is_known:
+        backend.answer_with(CUT)
+    page.open().write(APPLE)
+    [stored] = page.stored.values()
+    fields = stored["draft"]["fields"]
+    assert (fields["prompt"], fields["english"]) == (APPLE, ENGLISH_APPLE)
+    assert not fields.keys() & {"steps", "upsample_steps"}  # which were numbers
+    assert fields.get("sampler", "dpmpp_2m") in {"dpmpp_2m", "ddim", "ddpm"}
+    assert 1.0 <= fields.get("guidance", 2.5) <= 20.0
 
 
 def test_words_outside_the_models_vocabulary_are_named(page: Page) -> None:
@@ -386,6 +435,7 @@ def test_a_model_with_one_stage_gets_the_form_that_it_describes_and_its_request(
             "n": 1,
             "steps": 60,
             "sampler": "flow_euler",
+            "model": "small",
             "owner": ME,
         }
     ]
@@ -555,6 +605,7 @@ def test_all_settings_are_handed_in(page: Page, backend: FakeBackend) -> None:
             "steps": 20,
             "upsample_steps": 4,
             "sampler": "ddim",
+            "model": "kotoe-mini",
             "owner": ME,
         }
     ]
