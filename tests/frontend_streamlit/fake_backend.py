@@ -232,6 +232,8 @@ class FakeBackend:
             if body.get("model") not in (None, self.model["id"]):
                 return Answer.error(400, "invalid_value", param="model")
             key = headers["Idempotency-Key"]
+            if any(sent["Idempotency-Key"] == key and other != body for _, _, sent, other in self.asked(method, path)):
+                return Answer.error(409, "idempotency_conflict")
             if key not in self.by_key:
                 self.by_key[key] = job_document(len(self.jobs) + 1, "queued", request=body)
                 self.jobs.insert(0, self.by_key[key])

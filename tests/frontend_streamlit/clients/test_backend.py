@@ -2,6 +2,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -19,7 +20,7 @@ from frontend_streamlit.clients.backend import (
     Progress,
     QueueFull,
 )
-from tests.frontend_streamlit.fake_backend import CUT, PIXEL, Answer, FakeBackend, job_document, serve
+from tests.frontend_streamlit.fake_backend import CHOICES, CUT, PIXEL, Answer, FakeBackend, job_document, serve
 
 
 def only_job(client: BackendClient) -> Job:
@@ -84,6 +85,15 @@ def test_submissions_have_keys_of_their_own_unless_one_is_given(client: BackendC
     first, second = client.submit(REQUEST), client.submit(REQUEST)
     assert first.id != second.id
     assert client.submit(REQUEST, "k" * 32).id == client.submit(REQUEST, "k" * 32).id
+
+
+def test_choices_for_another_model_are_left_out_and_two_tabs_still_make_one_job(
+    client: BackendClient, backend: FakeBackend
+) -> None:
+    request = replace(REQUEST, model="another", steps=99)
+    assert client.submit(request, "k" * 32).id == client.submit(request, "k" * 32).id
+    [job] = backend.jobs
+    assert (job["request"]["prompt"], job["request"]["steps"]) == (REQUEST.prompt, CHOICES["steps"])
 
 
 def test_a_submission_gives_up_after_three_tries(client: BackendClient, backend: FakeBackend) -> None:
