@@ -206,7 +206,7 @@ class BackendClient:
         try:
             return self._submit(request, key)
         except OtherModel:
-            return self._submit(request.for_any_model(), key)
+            return self._submit(request.for_any_model(), f"{key}-any-model")  # one key is good for one body
 
     def _submit(self, request: JobRequest, key: str) -> Job:
         body = request.model_dump(exclude_none=True)

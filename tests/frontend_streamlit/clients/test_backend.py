@@ -2,7 +2,6 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
 
@@ -90,7 +89,7 @@ def test_submissions_have_keys_of_their_own_unless_one_is_given(client: BackendC
 def test_choices_for_another_model_are_left_out_and_two_tabs_still_make_one_job(
     client: BackendClient, backend: FakeBackend
 ) -> None:
-    request = replace(REQUEST, model="another", steps=99)
+    request = REQUEST.model_copy(update={"model": "another", "steps": 99})
     assert client.submit(request, "k" * 32).id == client.submit(request, "k" * 32).id
     [job] = backend.jobs
     assert (job["request"]["prompt"], job["request"]["steps"]) == (REQUEST.prompt, CHOICES["steps"])
