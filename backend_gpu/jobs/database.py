@@ -1,6 +1,7 @@
 """The queue's SQLite file while the service has it open: transactions, and whether it is still the same file."""
 
 import logging
+import os
 import sqlite3
 import struct
 import threading
@@ -42,6 +43,7 @@ class Database:
         self._is_closed = False
         self._files: dict[Path, tuple[int, int] | None] = {}  # device and inode of what was opened
         self._seen_bytes = 0  # the length of the file
+        self._watched: tuple[int, int] | None = None  # descriptors of the file and its -shm, open as long as SQLite's
         with sqlite_errors(path):
             try:
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -61,6 +63,9 @@ class Database:
             self._is_closed = True
             if self._opened:
                 self._opened.close()
+            for descriptor in self._watched or ():
+                os.close(descriptor)
+            self._watched = None
 
     @property
     def connection(self) -> sqlite3.Connection:
@@ -110,9 +115,9 @@ class Database:
                     )
             if self._folder_lock:
                 self._folder_lock.check()
-            if not self._files:
+            if not self._watched:
                 return  # on a disk that was full from the start
-            if is_cut_short(self.path, self._seen_bytes):
+            if is_cut_short(self.path, self._watched, self._seen_bytes):
                 raise StorageUnavailable(
                     f"the queue's file {self.path} or its -wal was emptied or cut short while the service ran: "
                     "put both back, or restart the service"
@@ -122,6 +127,9 @@ class Database:
 
     def _open(self) -> sqlite3.Connection:
         self._opened = open_database(self.path)
+        with suppress(FileNotFoundError):  # of -shm, which SQLite does without where memory can't be shared
+            shm = os.open(shm_of(self.path), os.O_RDONLY)
+            self._watched = os.open(self.path, os.O_RDONLY), shm
         self._files = {path: file_identity(path) for path in (self.path, wal_of(self.path))}
         return self._opened
 
@@ -131,20 +139,26 @@ def wal_of(path: Path) -> Path:
     return path.with_name(f"{path.name}-wal")
 
 
-def is_cut_short(path: Path, seen_bytes: int) -> bool:
+def shm_of(path: Path) -> Path:
+    """Where SQLite holds what its connections share."""
+    return path.with_name(f"{path.name}-shm")
+
+
+def is_cut_short(path: Path, descriptors: tuple[int, int], seen_bytes: int) -> bool:
     """Whether the file or its -wal has less than SQLite believes, which looks no more at what it has read once.
 
     The -shm file holds that (https://sqlite.org/walformat.html, 2.1): a page's size, how many pages the -wal has, and
     how many the database has, of which the file may lack those that are only in the -wal yet.
 
     Args:
+        descriptors: of the file and its -shm. They stay open: closing any descriptor of a file gives up all locks that
+            the process has on it, SQLite's too (https://sqlite.org/howtocorrupt.html, 2.2), and then another program
+            that reads the queue and closes it takes the -wal away.
         seen_bytes: the length that the file had already.
     """
+    file, shm = descriptors
     try:
-        with path.with_name(f"{path.name}-shm").open("rb") as file:
-            header = file.read(24)
-        with path.open("rb") as file:
-            begins_well = file.read(len(MAGIC)) == MAGIC
+        header, begins_well = os.pread(shm, 24, 0), os.pread(file, len(MAGIC), 0) == MAGIC
         wal_bytes, file_bytes = wal_of(path).stat().st_size, path.stat().st_size
     except OSError:
         return False  # it is no -wal database, or gone, which is another error

@@ -4,6 +4,8 @@ import json
 import os
 import shutil
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -143,6 +145,20 @@ def test_a_folder_whose_lock_another_service_took_meanwhile_is_left_to_it(tmp_pa
             answer = first.http.post("/v1/jobs", json={"prompt": "a cat"})
             assert "another service" in error_of(answer, 503, "storage_unavailable")["message"]
             assert second.wait_for(second.submit()["id"])["status"] == "succeeded"
+
+
+def test_another_program_may_read_the_queue_and_close_it(tmp_path: Path) -> None:
+    """As an operator does: SQLite's locks must hold, or the last reader takes the -wal away with it."""
+    look = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); print(*c.execute('SELECT id FROM jobs')); c.close()"
+    with running_service(tmp_path / "data") as running:
+        for _ in range(3):
+            job = running.wait_for(running.submit()["id"])
+            arguments = [sys.executable, "-c", look, str(tmp_path / "data" / "jobs.sqlite3")]
+            seen = subprocess.run(arguments, capture_output=True, text=True, check=True)
+            assert job["id"] in seen.stdout
+            assert (tmp_path / "data" / "jobs.sqlite3-wal").exists()
+        assert running.http.get("/readyz").status_code == 200
+        assert running.wait_for(running.submit()["id"])["status"] == "succeeded"
 
 
 # Rows that can't be read
