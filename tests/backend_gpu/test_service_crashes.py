@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import PngImagePlugin
 
-from backend_gpu.gallery import picture_name
+from backend_gpu.gallery import MODEL_FOLDER, picture_name
 from tests.backend_gpu.service_process import ServiceProcess
 from tests.backend_gpu.waiting import wait_until
 
@@ -79,7 +79,8 @@ class Outcome:
 
 def pictures_of(data_dir: Path) -> dict[str, bytes]:
     gallery = data_dir / "gallery"
-    return {str(path.relative_to(gallery)): path.read_bytes() for path in gallery.rglob("*") if path.is_file()}
+    files = (path for path in gallery.rglob("*") if path.is_file() and path.parent.name != MODEL_FOLDER)
+    return {str(path.relative_to(gallery)): path.read_bytes() for path in files}
 
 
 def finish(service: ServiceProcess, ids: dict[int, str]) -> Outcome:
