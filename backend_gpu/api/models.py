@@ -97,13 +97,9 @@ class VocabularyDocument(Document):
     ]
 
 
-class ModelDocument(Document):
-    """All that a form or a program needs to know of a model."""
+class ModelDocument(ModelInfo, Document):
+    """All that a form or a program needs to know of a model; its id is the name that was asked for."""
 
-    id: Annotated[str, Field(description="the name that was asked for")]
-    object: Annotated[Literal["model"], Field(description="always model")] = "model"
-    created: Annotated[int, Field(description="seconds since 1970")] = 1640000000
-    owned_by: Annotated[str, Field(description="always kotoe")] = "kotoe"
     device: Annotated[str | None, Field(description="what it computes on; null before it is loaded")]
     model_hash: Annotated[str | None, Field(description="of its weights; null before it is loaded")]
     versions: Annotated[dict[str, str], Field(description="of the libraries that draw")]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
 from backend_gpu.errors import InvalidRequest
 from backend_gpu.files import write_file
@@ -292,8 +293,8 @@ def test_the_translation_is_read_whatever_the_locale(tmp_path: Path, locale: dic
     message = done.stdout.decode(encoding)
     assert ("'青い背景に赤いりんご' →" if encoding == "utf-16" else r"'\u9752\u3044\u80cc\u666f\u306b") in message
     assert ("侍" if encoding == "utf-16" else r"left out: \u4f8d") in done.stderr.decode(encoding)
-    with Image.open(tmp_path / "りんご.png") as image:
-        assert json.loads(image.text["kotoe"])["source_prompt"] == APPLE["source"]  # type: ignore[attr-defined]  # a PNG has it
+    with PngImageFile(tmp_path / "りんご.png") as image:
+        assert json.loads(image.text["kotoe"])["source_prompt"] == APPLE["source"]
 
 
 @pytest.mark.parametrize(

@@ -280,7 +280,7 @@ def test_make_under_nohup_outlives_its_terminal(tmp_path: Path) -> None:
 HAS_IPV6 = Path("/proc/net/if_inet6").exists() and "00000000000000000000000000000001" in Path(
     "/proc/net/if_inet6"
 ).read_text(encoding="ascii")
-NEEDS_IPV6 = pytest.mark.skipif(not HAS_IPV6, reason="no IPv6")
+NEEDS_IPV6 = pytest.mark.skipif(not HAS_IPV6, reason="this machine's loopback has no IPv6 address")
 
 
 @pytest.mark.parametrize(

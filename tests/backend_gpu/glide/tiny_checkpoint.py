@@ -3,6 +3,7 @@
 import gzip
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
@@ -43,10 +44,14 @@ def in_published_form(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     published = {}
     for name, tensor in weights.items():
         template, ndim = templates[NUMBER.sub("#", name)]
-        numbers = iter(NUMBER.findall(name))
-        original = NUMBER.sub(lambda match: next(numbers, match[0]), template)  # noqa: B023 # it is called at once
-        published[original] = tensor[..., None] if ndim == 3 else tensor
+        published[with_numbers(template, NUMBER.findall(name))] = tensor[..., None] if ndim == 3 else tensor
     return published
+
+
+def with_numbers(template: str, numbers: Iterable[str]) -> str:
+    """A name with these numbers in place of its first ones."""
+    following = iter(numbers)
+    return NUMBER.sub(lambda match: next(following, match[0]), template)
 
 
 def tiny_model() -> UNet:

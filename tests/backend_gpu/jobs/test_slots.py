@@ -1,7 +1,7 @@
 """An engine that draws several batches at once."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -20,8 +20,8 @@ class TwoSlots(FakeEngine):
 
     info = replace(FakeEngine.info, slots=2)
 
-    def __init__(self, **options: object) -> None:
-        super().__init__(**options)  # type: ignore[arg-type]  # passed on as they came
+    def __init__(self, spend: Callable[[float], None], clock: Callable[[], float]) -> None:
+        super().__init__(spend=spend, clock=clock)
         self.steps_of: dict[str, float] = {}  # that a batch may still do, by the prompt of its first picture
         self.arrived: dict[str, int] = {}  # how often it came to a step
         self.fails: set[str] = set()  # whose next step fails
