@@ -77,17 +77,18 @@ def wave(*shape: int) -> torch.Tensor:
 
 def test_the_embedded_networks_compute_what_was_recorded_of_them() -> None:
     pipeline = open_mini()
-    tokens, masks = zip(*map(pipeline.tokenizer.encode, ("a red apple on a blue background", "")), strict=True)
+    captions = ("a red apple on a blue background", "")
+    tokens, masks = map(torch.tensor, zip(*map(pipeline.tokenizer.encode, captions), strict=True))
+    base, upsampler = pipeline.base, pipeline.upsampler
+    times = torch.tensor([12.5, 700.0])
     with torch.inference_mode():
-        text = pipeline.base.encode_text(torch.tensor(tokens), torch.tensor(masks))
-        computed = {
-            "base": pipeline.base(wave(2, 3, 64, 64), torch.tensor([12.5, 700.0]), text)[..., ::9, ::9],
-            "upsampler": pipeline.upsampler(wave(1, 6, 256, 256), torch.tensor([300.0]))[..., ::17, ::17],
-        }
+        small = base(wave(2, 3, 64, 64), times, base.encode_text(tokens, masks))
+        large = upsampler(wave(2, 6, 256, 256), times, upsampler.encode_text(tokens, masks))
+    computed = {"base": small[..., ::9, ::9], "upsampler": large[..., ::17, ::17]}
     recorded = load_file(RECORDED)
     assert computed.keys() == recorded.keys()
     for name, expected in recorded.items():
-        assert (computed[name] - expected).norm() <= 5e-6 * expected.norm(), name  # rounding
+        assert (computed[name] - expected).norm() <= 1e-5 * expected.norm(), name  # rounding
 
 
 def test_the_opened_model_draws_what_its_words_say(weights: Path) -> None:
