@@ -38,8 +38,10 @@ def suggest(word: str, lexicon: Lexicon) -> str | None:
         return None
     likely: dict[int, dict[tuple[object, ...], str]] = {}
     for folded, spelling in lexicon.spelling_of.items():
+        if folded[0] != typed[0] and folded[-1] != typed[-1]:
+            continue  # most of them: one slip leaves the first or the last character
         if abs(len(folded) - len(typed)) > 1:
-            continue  # most of them
+            continue
         slip = _slip(word, typed, folded)
         if slip is not None:
             likely.setdefault(slip, {}).setdefault(lexicon.look_up(spelling)[:1], spelling)
@@ -81,6 +83,8 @@ def _slip(word: str, typed: str, meant: str) -> int | None:
     place = next((i for i, char in enumerate(shorter) if char != longer[i]), len(shorter))
     if longer[:place] + longer[place + 1 :] != shorter:
         return None
+    if longer == meant and script_of(longer[place]) == "kanji":
+        return None  # 泣いている is no 泣いている顔
     is_doubled = place > 0 and longer[place] == longer[place - 1]
     if (is_doubled and longer == typed) or longer[place] in _OFTEN_MISSED:
         return 0
