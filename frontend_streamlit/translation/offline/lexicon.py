@@ -109,6 +109,9 @@ class Lexicon:
     resuming: tuple[str, ...]
     derived_by: tuple[str, ...]
     parts: frozenset[str]
+    looks: frozenset[str]  # English names of faces, gestures and parts of a body, which belong to who has them
+    activities: frozenset[str]  # folded names of people for what they do: サーフィン
+    materials: frozenset[str]  # folded names of things that others are made of
     particles: tuple[str, ...]
     copulas: tuple[str, ...]
 
@@ -152,6 +155,9 @@ class Lexicon:
             resuming=_longest_first(own["resuming"]),
             derived_by=_longest_first(own["derived_by"]),
             parts=_folded(own["parts"]),
+            looks=frozenset(own.get("looks", [])),  # older exports have none of these three
+            activities=_folded(own.get("activities", [])),
+            materials=_folded(own.get("materials", [])),
             particles=_longest_first(own["particles"]),
             copulas=_longest_first(own["copulas"]),
         )
@@ -248,7 +254,8 @@ def _fold_words(words: dict[str, tuple[Meaning, ...]]) -> dict[str, tuple[Meanin
     for word, meanings in words.items():
         if meanings[0].kind not in _SPELLED_ONE_WAY:
             folded.setdefault(fold_kana(word), set()).add(meanings)
-            if "ー" in word and len(word) > 2 and meanings[0].kind is Kind.NOUN:
+            is_clear = len(word) > 2 and not word.startswith("ノ")  # 海のおと holds no ノート
+            if "ー" in word and is_clear and meanings[0].kind is Kind.NOUN:
                 folded.setdefault(_spell_out_vowels(fold_kana(word)), set()).add(meanings)
     return {word: next(iter(found)) for word, found in folded.items() if len(found) == 1}
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from frontend_streamlit.translation.characters import fold_kana
+from frontend_streamlit.translation.offline.attributes import report_attributes
 from frontend_streamlit.translation.offline.lexicon import Kind, Lexicon
 from frontend_streamlit.translation.offline.negations import join_negated
 from frontend_streamlit.translation.offline.numbers import NUMERAL
@@ -80,7 +81,8 @@ def read_scene_graph(tokens: list[Token], lexicon: Lexicon) -> SceneGraph:
 
 class _Reader:
     def __init__(self, tokens: list[Token], lexicon: Lexicon) -> None:
-        self.words = [word for word in disambiguate(join_negated(tokens), lexicon) if word.kind not in _SILENT]
+        words = report_attributes(disambiguate(join_negated(tokens), lexicon), lexicon)
+        self.words = [word for word in words if word.kind not in _SILENT]
         self.lexicon = lexicon
         self.graph = SceneGraph()
         self.things: dict[int, Thing] = {}  # by the place of every mention

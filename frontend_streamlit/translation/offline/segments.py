@@ -147,6 +147,7 @@ class _Segmenter:
         number = self.match_number(i, last, unknown_start)
         shortest = len(number.surface) if number else 0
         furthest = min(start for start in (*self.typos, len(self.text)) if start >= i)
+        derived_end = 0
         for j in range(min(i + self.lexicon.longest, furthest), i + max(shortest - 1, 0), -1):
             meanings = tuple(
                 meaning
@@ -156,7 +157,11 @@ class _Segmenter:
             if meanings and self.is_spoilt_by_particle(i, j, meanings[0].kind, last):
                 continue
             if meanings and (j - i > shortest or meanings[0].kind is Kind.NOT_A_NAME):
+                if derived_end and unknown_start == i:
+                    return _unknown(self.text[i:derived_end], i)  # 女の子向け holds no 女
                 return Token(self.text[i:j], i, meanings)
+            if not derived_end and self.is_kind(self.text[i:j], Kind.NOUN):
+                derived_end = self.end_of_derived(j)
         if number is not None:
             return number
         if self.scripts[i] in ("break", "space"):
@@ -285,6 +290,8 @@ class _Segmenter:
             is_clear = self.text[i - 1] in _ENDINGS_BEFORE_A_NAME or not self.is_hiragana(i, j)
             if kind is Kind.NOT_A_NAME and j - i >= _SHORTEST_SURE_WORD:
                 return True  # おおきいきとちいさいいえ holds no さい
+            if kind is Kind.FILLER and j - i >= _SHORTEST_SURE_WORD and self.text[i - 1] in "てで":
+                return True  # neither does 踊ってください
             return kind in _CONTENT and j - i > 1 and i - unknown_start > 1 and is_clear
         if script == "hiragana":  # お月見うさぎ
             return before != "kanji" or (kind is Kind.NOUN and self.lexicon.is_head(self.text[i:j]))
@@ -326,10 +333,10 @@ class _Segmenter:
         if kind in _CONTENT and self.is_mimetic(i, j) and self.text.startswith(self.text[i:j], j):
             return False
         if kind in (Kind.NOUN, Kind.STYLE, Kind.SCENE):
-            suffix = next((suffix for suffix in self.lexicon.derived_by if self.text.startswith(suffix, j)), None)
-            if suffix is not None:
+            end = self.end_of_derived(j)
+            if end:
                 following = self.match_after(i, j, meaning)
-                return following is not None and len(following.surface) > len(suffix)
+                return following is not None and following.end > end
         if kind is Kind.COLOUR and script == after == "hiragana" and self.spoils_word(i, j):
             return False
         if kind is Kind.DECORATION and script == "kanji" and after in ("kanji", "hiragana"):
@@ -349,6 +356,10 @@ class _Segmenter:
             following = self.match_after(i, j, meaning)
             return following is not None and self.may_touch(kind, following)
         return True
+
+    def end_of_derived(self, j: int) -> int:
+        """Where the ending ends that makes another word of a noun before j (ハート型); 0 if there is none."""
+        return next((j + len(ending) for ending in self.lexicon.derived_by if self.text.startswith(ending, j)), 0)
 
     def may_touch(self, kind: Kind, following: Token) -> bool:
         if kind in (Kind.COLOUR, Kind.NUMBER) or len(following.surface) > 1:
