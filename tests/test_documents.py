@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from backend_gpu.mini.metadata import trained_concepts
 from tests import settings_table
 
 ROOT = Path(__file__).parents[1]
@@ -41,6 +42,11 @@ def test_the_settings_page_is_what_its_generator_writes() -> None:
 
 def test_the_readme_is_read_in_a_few_minutes() -> None:
     assert len(text_of(ROOT / "README.md").split()) <= MOST_WORDS
+
+
+def test_the_readme_says_how_many_things_the_embedded_model_draws() -> None:
+    text, number = text_of(ROOT / "README.md"), len(trained_concepts())
+    assert (f"{number} things" in text, f"{number} 種類" in text) == (True, True)
 
 
 @each_document

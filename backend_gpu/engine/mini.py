@@ -50,11 +50,11 @@ def describe(settings: Settings) -> EngineInfo:
         license="MIT",
         examples=(
             Text("青い背景に赤いりんご", "a red apple on a blue background"),
-            Text("夜空のロケット", "a rocket at night"),
-            Text("草原にいる犬", "a dog on the grass"),
-            Text("海の中のタコ", "an octopus under the sea"),
-            Text("白い背景のパンダ", "a panda on a white background"),
-            Text("雪の中のペンギン", "a penguin in the snow"),
+            Text("夜の忍者", "a ninja at night"),
+            Text("ピンクの背景にいちごのショートケーキ", "a slice of cake on a pink background"),
+            Text("雪の中の二羽のペンギン", "two penguins in the snow"),
+            Text("女の子と風船", "a girl and a balloon"),
+            Text("夕焼けの富士山", "a mountain at sunset"),
         ),
         vocabulary=Vocabulary(
             words=tuple(known_words(weights)),

@@ -16,6 +16,7 @@ from backend_gpu.errors import ConceptTableError
 from backend_gpu.glide.config import Pixels
 from backend_gpu.mini.vocabulary import Concept, Vocabulary, with_article
 from backend_gpu.training.fonts import emoji_font
+from backend_gpu.training.tints import SHADES, Shades, tinted
 
 COUNT_POSITIONS = {
     2: ((0.27, 0.5), (0.73, 0.5)),
@@ -139,13 +140,13 @@ def render(scene: Scene, vocabulary: Vocabulary, side: int, rng: random.Random) 
     """Draw a scene as (side, side, 3) uint8 RGB."""
     ground = draw_place(scene.place, side, rng) if scene.place else draw_plain(scene.background, vocabulary, side, rng)
     image = Image.fromarray(ground)
-    tint = vocabulary.colours[scene.tint] if scene.tint else None
+    shades = SHADES[scene.tint] if scene.tint else None
     size = SINGLE_SIZE if len(scene.objects) == 1 else PART_SIZE
     for concept, (x, y) in zip(scene.objects, scene.positions(), strict=True):
         glyph_side = round(side * size * rng.uniform(0.95, 1.05))
         left = round(side * (x + rng.uniform(-0.02, 0.02)) - glyph_side / 2)
         top = round(side * (y + rng.uniform(-0.02, 0.02)) - glyph_side / 2)
-        glyph = resized_glyph(concept, tint, glyph_side)
+        glyph = resized_glyph(concept, shades, glyph_side)
         image.paste(glyph, (left, top), glyph)
     return np.asarray(apply_style(image, scene.style))
 
@@ -195,25 +196,12 @@ def mean_colour(concept: Concept) -> Float:
     return np.asarray(pixels[pixels[..., 3] > 128][:, :3].mean(0), np.float32)
 
 
-def tinted(image: Image.Image, colour: tuple[int, int, int]) -> Image.Image:
-    """Redraw a glyph in shades of one colour, keeping its inner drawing."""
-    pixels = np.asarray(image).astype(np.float32)
-    luminance = pixels[..., :3] @ np.array([0.299, 0.587, 0.114], np.float32)
-    low, high = np.percentile(luminance[pixels[..., 3] > 128], [3, 97])
-    shade = np.clip((luminance - low) / max(high - low, 38), 0, 1)[..., None]
-    middle = np.array(colour, np.float32)
-    dark, light = np.maximum(middle - 110, middle * 0.3), middle + (255 - middle) * 0.55
-    darker, lighter = dark + (middle - dark) * shade * 2, middle + (light - middle) * (shade * 2 - 1)
-    pixels[..., :3] = np.where(shade < 0.5, darker, lighter)
-    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
-
-
 @functools.lru_cache(maxsize=20_000)
-def resized_glyph(concept: Concept, tint: tuple[int, int, int] | None, side: int) -> Image.Image:
+def resized_glyph(concept: Concept, shades: Shades | None, side: int) -> Image.Image:
     """A glyph at its size in the picture, RGBA."""
     image = glyph_image(concept)
-    if tint is not None:
-        image = tinted(image, tint)
+    if shades is not None:
+        image = tinted(image, shades)
     return image.convert("RGBa").resize((side, side), Image.Resampling.LANCZOS).convert("RGBA")
 
 
