@@ -32,7 +32,7 @@ endif
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run image image-arguments docker-up test test-crash test-terraform test-containers deploy destroy lint check bench mini-train mini-eval mini-grid constraints clean
+.PHONY: help run image image-arguments docker-up test test-crash test-terraform test-containers deploy destroy lint check bench mini-train mini-eval mini-grid mini-sheet constraints clean
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -110,6 +110,9 @@ mini-eval: $(RUNTIME) ## score the mini model on held-out combinations [ARGS=…
 
 mini-grid: $(RUNTIME) ## draw the grid of 64 pictures from 64 prompts [ARGS=…]
 	@$(PYTHON) -m backend_gpu.training grid $(ARGS)
+
+mini-sheet: $(RUNTIME) ## draw everything the mini model knows on one sheet [ARGS=…]
+	@$(PYTHON) -m backend_gpu.training sheet $(ARGS)
 
 constraints: ## write constraints.txt anew from requirements*.txt
 	@set -e; venv="$$(mktemp -d)"; trap 'rm -rf "$$venv"' EXIT; \

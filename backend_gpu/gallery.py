@@ -22,8 +22,8 @@ def picture_name(created_at: float, job_id: str, index: int) -> str:
 
 
 def content_type(name: str) -> str:
-    """The media type of a file, by its name."""
-    return "application/json" if name.endswith(".json") else "image/png"
+    """The media type of a file, by its name: of a picture or of what the model says of itself."""
+    return {".json": "application/json", ".png": "image/png", ".webp": "image/webp"}[Path(name).suffix]
 
 
 class Gallery:

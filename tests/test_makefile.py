@@ -23,6 +23,7 @@ TARGETS = {
     "mini-train",
     "mini-eval",
     "mini-grid",
+    "mini-sheet",
     "constraints",
     "clean",
 }

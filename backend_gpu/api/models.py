@@ -20,6 +20,7 @@ from backend_gpu.service import Service
 logger = logging.getLogger(__name__)
 
 PUBLISH_RETRY_S = 60.0
+SPRITES = "sprites.webp"
 ALIASES = (  # that OpenAI's clients send by themselves
     *("gpt-image-1", "gpt-image-1-mini", "gpt-image-1.5", "gpt-image-2", "chatgpt-image-latest"),
     *("dall-e-2", "dall-e-3"),
@@ -97,6 +98,15 @@ class VocabularyDocument(Document):
     ]
 
 
+class SpritesDocument(Document):
+    """A sheet of small square pictures, side by side and row by row."""
+
+    url: Annotated[str, Field(description="where the sheet is, relative to this service")]
+    side: Annotated[int, Field(description="of a picture, in pixels")]
+    columns: Annotated[int, Field(description="pictures in a row")]
+    things: Annotated[list[str], Field(description="English name of what each picture shows, in their order")]
+
+
 class ModelDocument(ModelInfo, Document):
     """All that a form or a program needs to know of a model; its id is the name that was asked for."""
 
@@ -116,7 +126,7 @@ class ModelDocument(ModelInfo, Document):
     warnings: Annotated[list[WarningDocument], Field(description="what people should know before they draw")]
     examples: Annotated[list[TextDocument], Field(description="prompts that show what it draws well")]
     vocabulary: Annotated[VocabularyDocument | None, Field(description="null: it reads any English")]
-    sprites: Annotated[str | None, Field(description="where a sheet of small pictures is, relative to this service")]
+    sprites: Annotated[SpritesDocument | None, Field(description="a small picture of each thing that it draws, if any")]
 
 
 def model_document(info: EngineInfo, model_id: str) -> ModelDocument:
@@ -129,6 +139,12 @@ def model_document(info: EngineInfo, model_id: str) -> ModelDocument:
         {"name": stage.name, "label": stage.label, "side": stage.side, "steps": stage.steps, "steps_field": field}
         for stage, field in zip(info.stages, STEPS_FIELDS, strict=False)
     ]
+    sprites = info.sprites and {
+        "url": f"/v1/models/{info.model}/{SPRITES}",
+        "side": info.sprites.side,
+        "columns": info.sprites.columns,
+        "things": info.sprites.things,
+    }
     return ModelDocument.model_validate(
         {
             "id": model_id,
@@ -148,7 +164,7 @@ def model_document(info: EngineInfo, model_id: str) -> ModelDocument:
             "warnings": info.warnings,
             "examples": info.examples,
             "vocabulary": info.vocabulary,
-            "sprites": f"/v1/models/{info.model}/sprites.png" if info.sprites else None,
+            "sprites": sprites,
         },
         from_attributes=True,
     )
@@ -162,7 +178,7 @@ def publish_description(service: Service, stopping: threading.Event) -> None:
     while not stopping.is_set():
         try:
             info = service.queue.info()
-            files = {"sprites.png": info.sprites.read_bytes()} if info.sprites else {}
+            files = {SPRITES: info.sprites.sheet.read_bytes()} if info.sprites else {}
             files["description.json"] = model_document(info, info.model).model_dump_json().encode()
             for name, content in files.items():
                 service.gallery.write(MODEL_FOLDER, name, content)
@@ -214,15 +230,15 @@ def read_model(model_id: ModelId, info: NamedModel) -> ModelDocument:
 
 
 @routes.get(
-    "/models/{model_id}/sprites.png",
+    f"/models/{{model_id}}/{SPRITES}",
     response_class=FileResponse,
     responses={
-        200: {"content": {"image/png": {}}, "description": "The sheet."},
+        200: {"content": {"image/webp": {}}, "description": "The sheet."},
         **guarded_errors(BadParameter, ModelNotFound, ModelLoading),
     },
 )
 def read_sprites(info: NamedModel) -> FileResponse:
-    """Small pictures of what the model draws, in the order of its vocabulary."""
+    """Small pictures of what the model draws; its description says which is where."""
     if info.sprites is None:
         raise ModelNotFound(f"the model {info.model} has no sheet of small pictures")
-    return FileResponse(info.sprites, media_type="image/png")
+    return FileResponse(info.sprites.sheet, media_type="image/webp")

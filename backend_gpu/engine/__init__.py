@@ -71,6 +71,20 @@ class Vocabulary:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Sprites:
+    """A sheet of small square pictures, one for each thing, side by side and row by row."""
+
+    sheet: Path  # a WebP file
+    side: int  # of a picture, in pixels
+    columns: int
+    things: tuple[str, ...]  # English names, in the order of the pictures
+
+    def __post_init__(self) -> None:
+        if self.side < 1 or self.columns < 1:
+            raise ValueError(f"a sheet of {self.columns} columns of {self.side} pixels has no pictures")
+
+
+@dataclass(frozen=True, kw_only=True)
 class EngineInfo:
     """All that anyone outside of an engine needs to know of it; the page draws its form from it."""
 
@@ -89,7 +103,7 @@ class EngineInfo:
     examples: tuple[Text, ...] = ()  # prompts that it draws well
     vocabulary: Vocabulary | None = None  # None: it reads any text of its languages
     versions: Mapping[str, str] = field(default_factory=dict)  # of the libraries that draw
-    sprites: Path | None = None  # a PNG of the things of its vocabulary
+    sprites: Sprites | None = None  # of the things of its vocabulary
     slots: int = 1  # batches that it can draw at once
 
     def __post_init__(self) -> None:

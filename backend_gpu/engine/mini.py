@@ -1,13 +1,19 @@
 """The embedded model, which the project trained: it knows the words of its tables, and draws what they name."""
 
 import hashlib
+import json
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 
-from backend_gpu.engine import Engine, EngineInfo, Guidance, Stage, Text, Vocabulary
+from pydantic import TypeAdapter
+
+from backend_gpu.engine import Engine, EngineInfo, Guidance, Sprites, Stage, Text, Vocabulary
+from backend_gpu.errors import CheckpointError
 from backend_gpu.mini.metadata import (
     GUIDANCE_SCALE,
+    SPRITE_INDEX,
+    SPRITES,
     STEPS,
     UPSAMPLE_STEPS,
     WEIGHTS,
@@ -19,20 +25,17 @@ from backend_gpu.mini.vocabulary import CONCEPTS, drawable_things, load_vocabula
 from backend_gpu.mini.words import FUNCTION_WORDS, WORD_PATTERN, PromptWords
 from backend_gpu.settings import Settings
 
-SPRITES = "sprites.png"  # beside the weights of a model that has one
-
 
 def describe(settings: Settings) -> EngineInfo:
     """What it is, before it is loaded: its tables, and what its weights say of themselves.
 
     Raises:
-        CheckpointError: its weights are missing or broken.
+        CheckpointError: its weights are missing or broken, or its sprites are broken.
         ConceptTableError: its table is missing or broken.
     """
     weights, concepts = weights_of(settings), concepts_of(settings)
     trained = set(trained_concepts(weights))
     names = [concept.english for concept in load_vocabulary(concepts).concepts]
-    sprites = weights / SPRITES
     return EngineInfo(
         model="kotoe-mini",
         stages=(
@@ -65,7 +68,7 @@ def describe(settings: Settings) -> EngineInfo:
             things={kind: tuple(Text(*names) for names in rows) for kind, rows in drawable_things(concepts).items()},
         ),
         versions={"torch": version("torch")},
-        sprites=sprites if sprites.exists() else None,
+        sprites=sprites_of(weights),
     )
 
 
@@ -87,6 +90,26 @@ def open_engine(settings: Settings) -> Engine:
     device = choose_device(settings.device)
     info = replace(info, device=str(device), model_hash=hashlib.sha256(both).hexdigest())
     return PipelineEngine(on_device(open_mini(weights), device), info, words)
+
+
+def sprites_of(weights: Path) -> Sprites | None:
+    """The sheet of small pictures beside the weights; None for a model that has none.
+
+    Raises:
+        CheckpointError: the sheet is there without its index or the index without its sheet, or the index is broken.
+    """
+    sheet, index = weights / SPRITES, weights / SPRITE_INDEX
+    if not sheet.exists() and not index.exists():
+        return None
+    try:
+        sheet.stat()
+        fields = json.loads(index.read_text(encoding="utf-8"))
+        return TypeAdapter(Sprites).validate_python({**fields, "sheet": sheet})
+    except (OSError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{SPRITES} and {SPRITE_INDEX} in {weights} do not go together ({error}): draw both anew "
+            "(python -m backend_gpu.training sheet --sprites), or delete both"
+        ) from error
 
 
 def weights_of(settings: Settings) -> Path:

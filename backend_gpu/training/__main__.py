@@ -24,6 +24,7 @@ if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_
     signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C while torch is imported, some seconds, is no traceback
 
 import torch
+from PIL import Image
 
 from backend_gpu.errors import BackendError, InvalidRequest
 from backend_gpu.glide.config import SamplerName
@@ -42,6 +43,7 @@ from backend_gpu.training.classifier import CLEAN_CROPS, CropClassifier, Recipe,
 from backend_gpu.training.evaluate import SEED, Judge, evaluate, model_painter
 from backend_gpu.training.grid import draw_grid
 from backend_gpu.training.scenes import glyph_image
+from backend_gpu.training.sheet import draw_things, label_things, write_sprites
 from backend_gpu.training.study import FORMS, Setting, draw_sheet, study, table
 
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -82,6 +84,13 @@ def command_line() -> argparse.ArgumentParser:
     add_sampling_options(command)
     command.add_argument("--out", type=Path, default=Path("out/mini/grid.jpg"), help="the picture's path")
     command.set_defaults(run=draw_prompts)
+    command = commands.add_parser("sheet", help="draw everything that the weights know as one picture")
+    add_sampling_options(command)
+    command.add_argument("--out", type=Path, default=Path("out/mini/sheet.jpg"), help="the picture's path")
+    command.add_argument(
+        "--sprites", action="store_true", help="also write it without names beside the weights, for pages to show"
+    )
+    command.set_defaults(run=draw_sheet_of_things)
     command = commands.add_parser("study", help="compare samplers, steps and guidance; writes docs/samplers.*")
     add_table_options(command)
     add_sampling_options(command)
@@ -284,11 +293,29 @@ def evaluate_weights(options: argparse.Namespace) -> None:
 
 def draw_prompts(options: argparse.Namespace) -> None:
     """Draw the grid of prompts."""
-    sampling = Sampling(sampler=options.sampler, steps=options.steps, upsample_steps=UPSAMPLE_STEPS)
-    grid = draw_grid(open_mini(options.weights), sampling, options.guidance)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    grid.save(options.out, optimize=True, quality=88)
-    write_line(f"{options.out}: {grid.width}x{grid.height}")
+    save(draw_grid(open_mini(options.weights), whole_pictures(options), options.guidance), options.out)
+
+
+def draw_sheet_of_things(options: argparse.Namespace) -> None:
+    """Draw every thing once; from the same pictures come the sheet with names and, if asked for, the sprites."""
+    things = trained_concepts(options.weights)
+    pictures = draw_things(open_mini(options.weights), things, whole_pictures(options), options.guidance)
+    save(label_things(pictures, things), options.out)
+    if options.sprites:
+        sprites = write_sprites(pictures, things, options.weights)
+        write_line(f"{sprites}: {len(things)} things, {sprites.stat().st_size / 1e6:.2f} MB")
+
+
+def whole_pictures(options: argparse.Namespace) -> Sampling:
+    """Sampling of both networks, as asked for."""
+    return Sampling(sampler=options.sampler, steps=options.steps, upsample_steps=UPSAMPLE_STEPS)
+
+
+def save(sheet: Image.Image, path: Path) -> None:
+    """Write a picture, and say so."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sheet.save(path, optimize=True, quality=88)
+    write_line(f"{path}: {sheet.width}x{sheet.height}")
 
 
 def study_samplers(options: argparse.Namespace) -> None:

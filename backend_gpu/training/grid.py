@@ -1,5 +1,6 @@
 """The grid of pictures for the README: 64 Japanese prompts, all with one seed, none chosen."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,10 +16,25 @@ from backend_gpu.training.fonts import label_font
 PROMPTS = Path(__file__).parent / "grid_prompts.txt"
 SEED = 0
 BATCH_SIZE = 8
-COLUMNS = 8
-SIDE, GAP = 128, 6  # pixels
-FONT_SIZE, LINES = 13, 2
-LINE_HEIGHT = FONT_SIZE + 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """How pictures lie on a sheet, each above its label; in pixels."""
+
+    columns: int
+    side: int  # of a picture
+    font_size: int
+    gap: int = 6  # between pictures, and around them
+    lines: int = 2  # of a label, at most
+
+    @property
+    def line_height(self) -> int:
+        """From one line of a label to the next."""
+        return self.font_size + 4
+
+
+GRID = Layout(columns=8, side=128, font_size=13)
 
 
 @dataclass(frozen=True)
@@ -37,46 +53,54 @@ def read_prompts(path: Path = PROMPTS) -> list[Prompt]:
 def draw_grid(pipeline: Pipeline, sampling: Sampling, guidance_scale: float) -> Image.Image:
     """Make a picture for every prompt and lay them out with their prompts; shows its progress."""
     prompts = read_prompts()
+    asked = [Picture(prompt=prompt.english, seed=SEED, guidance_scale=guidance_scale) for prompt in prompts]
+    pictures = draw_all(pipeline, asked, sampling)
+    font, languages = label_font("sans:lang=ja", GRID.font_size)
+    if "ja" in languages:
+        return lay_out(pictures, [prompt.japanese for prompt in prompts], font, GRID)
+    write_line("No font for Japanese is installed (fonts-noto-cjk has one): the labels are in English.")
+    font, _ = label_font("sans", GRID.font_size)
+    return lay_out(pictures, [prompt.english for prompt in prompts], font, GRID)
+
+
+def draw_all(pipeline: Pipeline, asked: Sequence[Picture], sampling: Sampling) -> list[Pixels]:
+    """Make many pictures in batches; shows its progress."""
     pictures: list[Pixels] = []
-    with tqdm(total=len(prompts), desc="grid", unit="picture") as progress:
-        for start in range(0, len(prompts), BATCH_SIZE):
-            batch = prompts[start : start + BATCH_SIZE]
-            asked = [Picture(prompt=prompt.english, seed=SEED, guidance_scale=guidance_scale) for prompt in batch]
-            pictures += list(pipeline.draw(asked, sampling))
-            progress.update(len(batch))
-    font = japanese_font()
-    if font is None:
-        write_line("No font for Japanese is installed (fonts-noto-cjk has one): the labels are in English.")
-        return lay_out(pictures, [prompt.english for prompt in prompts], label_font("sans", FONT_SIZE)[0])
-    return lay_out(pictures, [prompt.japanese for prompt in prompts], font)
+    with tqdm(total=len(asked), unit="picture") as progress:
+        for start in range(0, len(asked), BATCH_SIZE):
+            pictures += list(pipeline.draw(asked[start : start + BATCH_SIZE], sampling))
+            progress.update(len(pictures) - start)
+    return pictures
 
 
-def lay_out(pictures: list[Pixels], labels: list[str], font: ImageFont.FreeTypeFont) -> Image.Image:
+def lay_out(
+    pictures: Sequence[Pixels], labels: Sequence[str], font: ImageFont.FreeTypeFont, layout: Layout
+) -> Image.Image:
     """Place the pictures in rows, each above its label."""
-    cell_height = SIDE + GAP + LINES * LINE_HEIGHT
-    rows = -(-len(pictures) // COLUMNS)
-    grid = Image.new("RGB", (COLUMNS * (SIDE + GAP) + GAP, rows * cell_height + GAP), "white")
-    draw = ImageDraw.Draw(grid)
+    side, gap = layout.side, layout.gap
+    cell_height = side + gap + layout.lines * layout.line_height
+    rows = -(-len(pictures) // layout.columns)
+    sheet = Image.new("RGB", (layout.columns * (side + gap) + gap, rows * cell_height + gap), "white")
+    draw = ImageDraw.Draw(sheet)
     for index, (picture, label) in enumerate(zip(pictures, labels, strict=True)):
-        left, top = GAP + index % COLUMNS * (SIDE + GAP), GAP + index // COLUMNS * cell_height
-        grid.paste(Image.fromarray(np.asarray(picture)).resize((SIDE, SIDE), Image.Resampling.LANCZOS), (left, top))
-        for number, line in enumerate(broken(label, font)):
-            draw.text((left, top + SIDE + 1 + number * LINE_HEIGHT), line, fill=(60, 60, 60), font=font)
-    return grid
+        left, top = gap + index % layout.columns * (side + gap), gap + index // layout.columns * cell_height
+        sheet.paste(resized(picture, side), (left, top))
+        for number, line in enumerate(broken(label, font, side)[: layout.lines]):
+            draw.text((left, top + side + 1 + number * layout.line_height), line, fill=(60, 60, 60), font=font)
+    return sheet
 
 
-def broken(label: str, font: ImageFont.FreeTypeFont) -> list[str]:
-    """The label in lines as wide as a picture: broken at spaces, or anywhere where there are none."""
+def resized(picture: Pixels, side: int) -> Image.Image:
+    """The picture as large as its cell."""
+    return Image.fromarray(np.asarray(picture)).resize((side, side), Image.Resampling.LANCZOS)
+
+
+def broken(label: str, font: ImageFont.FreeTypeFont, width: int) -> list[str]:
+    """The label in lines of at most that many pixels: broken at spaces, or anywhere where there are none."""
     words = [word + " " for word in label.split(" ")] if " " in label else list(label)
     lines = [""]
     for word in words:
-        if lines[-1] and font.getlength((lines[-1] + word).rstrip()) > SIDE:
+        if lines[-1] and font.getlength((lines[-1] + word).rstrip()) > width:
             lines.append("")
         lines[-1] += word
-    return lines[:LINES]
-
-
-def japanese_font() -> ImageFont.FreeTypeFont | None:
-    """A font that has Japanese, if there is one."""
-    font, languages = label_font("sans:lang=ja", FONT_SIZE)
-    return font if "ja" in languages else None
+    return lines

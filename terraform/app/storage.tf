@@ -23,7 +23,7 @@ resource "google_storage_bucket" "gallery" {
     content {
       condition {
         age            = lifecycle_rule.value
-        matches_suffix = [".png"] # the model's description stays: the page reads it however long the machine sleeps
+        matches_suffix = [".png"] # what the model says of itself stays: the page reads it however long the machine sleeps
       }
 
       action {

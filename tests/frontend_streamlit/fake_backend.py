@@ -80,7 +80,12 @@ MINI: dict[str, Any] = {  # as GET /v1/models/kotoe-mini answers
         "untrained": [],
         "things": THINGS,
     },
-    "sprites": "/v1/models/kotoe-mini/sprites.png",
+    "sprites": {
+        "url": "/v1/models/kotoe-mini/sprites.webp",
+        "side": 64,
+        "columns": 26,
+        "things": [thing["en"] for thing in THINGS["concept"]],
+    },
 }
 OPEN: dict[str, Any] = MINI | {  # reads any English and can't draw people
     "id": "open",

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from backend_gpu.api import models
-from backend_gpu.engine import EngineInfo, ModelWarning, Stage, Text, Vocabulary
+from backend_gpu.engine import EngineInfo, ModelWarning, Sprites, Stage, Text, Vocabulary
 from backend_gpu.engine.models import FAMILIES, Family
 from backend_gpu.settings import Settings
 from tests.backend_gpu.api.running_service import RunningService, Serve, error_of, running_service
@@ -52,9 +52,9 @@ def engine_with(info: EngineInfo) -> FakeEngine:
 @pytest.fixture(scope="module")
 def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningService]:
     """A service whose model has something to say in every field, and a sheet of small pictures."""
-    sprites = tmp_path_factory.mktemp("model") / "sprites.png"
-    Image.new("RGB", (2, 2)).save(sprites)
-    engine = engine_with(replace(FULL, sprites=sprites))
+    sheet = tmp_path_factory.mktemp("model") / "sprites.webp"
+    Image.new("RGB", (4, 2)).save(sheet)
+    engine = engine_with(replace(FULL, sprites=Sprites(sheet=sheet, side=2, columns=2, things=("apple", "dog"))))
     with running_service(tmp_path_factory.mktemp("full"), engine=engine) as running:
         yield running
 
@@ -103,7 +103,12 @@ def test_a_model_describes_itself(full: RunningService) -> None:
             "untrained": ["dog"],
             "things": {"concept": [{"ja": "りんご", "en": "apple"}]},
         },
-        "sprites": "/v1/models/kotoe-mini/sprites.png",
+        "sprites": {
+            "url": "/v1/models/kotoe-mini/sprites.webp",
+            "side": 2,
+            "columns": 2,
+            "things": ["apple", "dog"],
+        },
     }
 
 
@@ -113,16 +118,23 @@ def test_an_alias_has_the_same_description_under_its_own_name(full: RunningServi
 
 
 def test_the_sheet_of_small_pictures_is_where_the_description_says(full: RunningService) -> None:
-    answer = full.http.get(full.http.get("/v1/models/kotoe-mini").json()["sprites"])
-    assert answer.headers["content-type"] == "image/png"
+    answer = full.http.get(full.http.get("/v1/models/kotoe-mini").json()["sprites"]["url"])
+    assert answer.headers["content-type"] == "image/webp"
     with Image.open(io.BytesIO(answer.content)) as sheet:
-        assert sheet.size == (2, 2)
+        assert (sheet.format, sheet.size) == ("WEBP", (4, 2))
+
+
+def test_the_sheet_lies_beside_the_description_in_the_gallery(full: RunningService) -> None:
+    folder = full.service.settings.data_dir / "gallery" / ".model"
+    wait_until((folder / "description.json").exists)
+    answer = full.http.get("/v1/models/kotoe-mini/sprites.webp")
+    assert (folder / "sprites.webp").read_bytes() == answer.content
 
 
 def test_a_model_without_a_sheet_has_none(shared: RunningService) -> None:
     assert shared.http.get("/v1/models/kotoe-mini").json()["sprites"] is None
     for name in ("kotoe-mini", "nothing"):
-        error_of(shared.http.get(f"/v1/models/{name}/sprites.png"), 404, "model_not_found")
+        error_of(shared.http.get(f"/v1/models/{name}/sprites.webp"), 404, "model_not_found")
 
 
 @pytest.mark.parametrize(("name", "model_id"), [("mini", "kotoe-mini"), ("glide", "glide")])

@@ -103,7 +103,7 @@ def test_a_call_that_needs_the_model_says_that_it_may_be_loading(document: dict[
         for name, operation in operations(document)
         if "model_loading" in str(operation["responses"].get("503", {}).get("content"))
     }
-    assert {"GET /v1/models", "GET /v1/models/{model_id}", "GET /v1/models/{model_id}/sprites.png"} <= needing
+    assert {"GET /v1/models", "GET /v1/models/{model_id}", "GET /v1/models/{model_id}/sprites.webp"} <= needing
 
 
 def test_there_is_no_422_anywhere(document: dict[str, Any]) -> None:
@@ -165,7 +165,7 @@ OPERATIONS = [
     "GET /v1/jobs/{job_id}/images/{index}.{image_format}",
     "GET /v1/models",
     "GET /v1/models/{model_id}",
-    "GET /v1/models/{model_id}/sprites.png",
+    "GET /v1/models/{model_id}/sprites.webp",
     "GET /v1/status",
     "POST /v1/images/generations",
     "POST /v1/jobs",

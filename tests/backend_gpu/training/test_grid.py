@@ -34,7 +34,7 @@ UPSAMPLER = replace(BASE, image_size=64, in_channels=6, patch_size=32, text=None
 @pytest.fixture
 def font() -> ImageFont.FreeTypeFont:
     """Pillow's own font, so that nothing depends on what is installed."""
-    found = ImageFont.load_default(grid.FONT_SIZE)
+    found = ImageFont.load_default(grid.GRID.font_size)
     assert isinstance(found, ImageFont.FreeTypeFont)
     return found
 
@@ -85,14 +85,14 @@ def test_the_layout_has_eight_columns_and_as_many_rows_as_needed(
     number: int, size: tuple[int, int], font: ImageFont.FreeTypeFont
 ) -> None:
     picture = np.zeros((16, 16, 3), np.uint8)
-    assert grid.lay_out([picture] * number, ["label"] * number, font).size == size
+    assert grid.lay_out([picture] * number, ["label"] * number, font, grid.GRID).size == size
 
 
 def test_every_picture_is_enlarged_in_its_cell_above_its_label(font: ImageFont.FreeTypeFont) -> None:
     colours = [(10 * index, 100, 200 - 10 * index) for index in range(10)]
     pictures = [np.full((16, 16, 3), colour, np.uint8) for colour in colours]
     labels = ["", *["a label"] * 9]
-    laid_out = grid.lay_out(pictures, labels, font)
+    laid_out = grid.lay_out(pictures, labels, font, grid.GRID)
     for index, cell in enumerate(cells(laid_out, columns=8, rows=2)[:10]):
         assert (np.asarray(cell.crop((0, 0, 128, 128))) == colours[index]).all()
         assert (darkness(cell.crop((0, 128, 134, 168))) > 0) == bool(labels[index])
@@ -104,20 +104,23 @@ def test_every_picture_is_enlarged_in_its_cell_above_its_label(font: ImageFont.F
     [
         ("a dog", ["a dog"]),
         ("a purple car on a white background", ["a purple car on a", "white background"]),
-        ("a strawberry on a light blue background at night", ["a strawberry on a", "light blue"]),  # no third line
+        (
+            "a strawberry on a light blue background at night",
+            ["a strawberry on a", "light blue", "background at night"],
+        ),
     ],
 )
 def test_english_labels_are_broken_at_spaces(label: str, lines: Sequence[str], font: ImageFont.FreeTypeFont) -> None:
-    broken = grid.broken(label, font)
+    broken = grid.broken(label, font, 128)
     assert [line.rstrip() for line in broken] == lines
-    assert max(font.getlength(line.rstrip()) for line in broken) <= grid.SIDE
+    assert max(font.getlength(line.rstrip()) for line in broken) <= 128
 
 
 def test_labels_without_spaces_are_broken_where_the_line_is_full(font: ImageFont.FreeTypeFont) -> None:
     label = "".join(chr(ord("A") + index) for index in range(20))
-    first, second = grid.broken(label, font)
+    first, second = grid.broken(label, font, 128)
     assert first + second == label
-    assert font.getlength(first) <= grid.SIDE < font.getlength(first + second[0])
+    assert font.getlength(first) <= 128 < font.getlength(first + second[0])
 
 
 @pytest.mark.parametrize("languages", [["en", "ja"], ["en"]])
@@ -132,9 +135,11 @@ def test_all_prompts_are_drawn_with_one_seed_and_labelled_in_a_language_that_the
     labels: list[str] = []
     lay_out = grid.lay_out
 
-    def seen(pictures: list[Pixels], given: list[str], chosen: ImageFont.FreeTypeFont) -> Image.Image:
+    def seen(
+        pictures: list[Pixels], given: list[str], chosen: ImageFont.FreeTypeFont, layout: grid.Layout
+    ) -> Image.Image:
         labels.extend(given)
-        return lay_out(pictures, given, chosen)
+        return lay_out(pictures, given, chosen, layout)
 
     monkeypatch.setattr(grid, "label_font", lambda *_: (font, languages))
     monkeypatch.setattr(grid, "lay_out", seen)

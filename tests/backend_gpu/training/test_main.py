@@ -12,15 +12,18 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image, ImageFont
 
+from backend_gpu.glide.config import Pixels
+from backend_gpu.glide.pipeline import Pipeline
 from backend_gpu.mini.metadata import experimental_phrases, trained_concepts
 from backend_gpu.mini.model import open_mini
 from backend_gpu.mini.vocabulary import CONCEPTS, GRAMMAR, load_vocabulary
 from backend_gpu.training import __main__ as commands
-from backend_gpu.training import card, classifier, evaluate, grid, train
+from backend_gpu.training import card, classifier, evaluate, grid, sheet, train
 
 ROOT = Path(__file__).parents[3]
 TRAINED = [concept.english for concept in load_vocabulary().concepts[:12]]
@@ -242,7 +245,27 @@ def test_the_evaluation_goes_into_a_file_and_the_card(made: Commands, tmp_path: 
 def test_the_grid_is_drawn_into_a_picture(made: Commands, tmp_path: Path) -> None:
     prompts = grid.read_prompts()[:1]
     made.patch.setattr(grid, "read_prompts", lambda: prompts)
-    made.patch.setattr(grid, "label_font", lambda *_: (ImageFont.load_default(grid.FONT_SIZE), ["ja"]))
+    made.patch.setattr(grid, "label_font", lambda *_: (ImageFont.load_default(grid.GRID.font_size), ["ja"]))
     made.run("grid", f"--weights={made.weights}", f"--out={tmp_path / 'out' / 'grid.png'}", "--steps=1")
     with Image.open(tmp_path / "out" / "grid.png") as picture:
         assert picture.size == (1078, 174)
+
+
+def test_one_drawing_of_every_thing_makes_the_sheet_and_the_sprites(made: Commands, tmp_path: Path) -> None:
+    drawn: list[list[str]] = []
+
+    def draw_things(_: Pipeline, things: list[str], *__: object) -> list[Pixels]:
+        drawn.append(things)
+        return [np.zeros((256, 256, 3), np.uint8)] * len(things)
+
+    made.patch.setattr(commands, "draw_things", draw_things)
+    made.patch.setattr(sheet, "label_font", lambda _, size: (ImageFont.load_default(size), []))
+    weights = Path(shutil.copytree(made.weights, tmp_path / "weights"))
+    out = tmp_path / "out" / "sheet.png"
+    made.run("sheet", f"--weights={weights}", f"--out={out}")
+    assert not (weights / "sprites.webp").exists()
+    made.run("sheet", f"--weights={weights}", f"--out={out}", "--sprites")
+    with Image.open(out) as picture, Image.open(weights / "sprites.webp") as sprites:
+        assert (picture.size, sprites.size) == ((3022, 152), (1664, 64))
+    assert json.loads((weights / "sprites.json").read_text())["things"] == TRAINED
+    assert drawn == [TRAINED, TRAINED]
