@@ -4,9 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
-from backend_gpu.engine.mini import describe, sprites_of
+from backend_gpu.engine.mini import describe, open_engine, sprites_of
+from backend_gpu.engine.pipeline import PipelineEngine
 from backend_gpu.errors import CheckpointError
 from backend_gpu.mini.metadata import WEIGHTS, trained_concepts
 from backend_gpu.settings import Settings
@@ -47,3 +49,12 @@ def test_a_broken_index_of_sprites_is_refused(tmp_path: Path, index: str) -> Non
     (tmp_path / "sprites.json").write_text(index)
     with pytest.raises(CheckpointError, match=r"sprites\.json .* do not go together"):
         sprites_of(tmp_path)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_it_computes_in_what_is_fastest_on_the_cpu(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype) -> None:
+    monkeypatch.setattr("backend_gpu.glide.acceleration.best_dtype", lambda _: dtype)
+    engine = open_engine(Settings(device="cpu"))
+    assert isinstance(engine, PipelineEngine)
+    for network in (engine.pipeline.base, engine.pipeline.upsampler):
+        assert {parameter.dtype for parameter in network.parameters()} == {dtype}
