@@ -211,9 +211,9 @@ def train_until_done(training: Training, batches: Batches) -> None:
     batches.ring.fill(FIRST_BATCHES * plan.batch_size, training.lesson)
     try:
         progress = run_plan(training, batches)
-    except BackendError:
+    except BackendError as error:
         training.save()
-        raise
+        raise BackendError(f"{error}\nThe same command goes on after {training.minutes:.1f} min") from error
     training.save()
     ended = "stopped" if training.minutes < plan.minutes else "done"
     seen = f"{training.minutes:.1f} min, {training.pictures:,} pictures"
