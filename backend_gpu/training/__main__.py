@@ -20,8 +20,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
-if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C while torch is imported, some seconds, is no traceback
+from backend_gpu.settings import expanded, let_waiting_threads_sleep
+
+if __name__ == "__main__":
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C while torch is imported, some seconds, is no traceback
+    let_waiting_threads_sleep()  # training shares the cores with those that render for it
 
 import torch
 from PIL import Image
@@ -35,18 +39,30 @@ from backend_gpu.glide.unet import UNet
 from backend_gpu.mini.metadata import EXPERIMENTAL, GUIDANCE_SCALE, STEPS, UPSAMPLE_STEPS, WEIGHTS, trained_concepts
 from backend_gpu.mini.model import open_mini
 from backend_gpu.mini.vocabulary import CONCEPTS, GRAMMAR, Vocabulary, load_vocabulary
-from backend_gpu.settings import expanded
 from backend_gpu.streams import open_streams, write_line
 from backend_gpu.training import train
+from backend_gpu.training.batches import Batches
 from backend_gpu.training.card import CARD, experimental, with_section, write_card
 from backend_gpu.training.classifier import CLEAN_CROPS, CropClassifier, Recipe, clean_accuracy, open_classifier
+from backend_gpu.training.device import chosen_device, placed
 from backend_gpu.training.evaluate import SEED, Judge, evaluate, model_painter
 from backend_gpu.training.grid import draw_grid
+from backend_gpu.training.low_res import LowRes
+from backend_gpu.training.plan import (
+    BASE_PLAN,
+    PICTURES_PER_STEP,
+    TEXT_CONTEXT,
+    UPSAMPLER_PLAN,
+    Plan,
+    base_config,
+    upsampler_config,
+)
+from backend_gpu.training.renderers import STOPS, Feed, Renderers
+from backend_gpu.training.ring import Ring
 from backend_gpu.training.scenes import glyph_image
 from backend_gpu.training.sheet import draw_things, label_things, write_sprites
 from backend_gpu.training.study import FORMS, Setting, draw_sheet, study, table
 
-STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 MAX_MINUTES = 999_999
 STUDY = Path(__file__).parents[2] / "docs" / "samplers.md"
 
@@ -64,7 +80,7 @@ def command_line() -> argparse.ArgumentParser:
     command.add_argument(
         "--start-from", type=Path, help="the folder of an earlier model's weights, to learn from there"
     )
-    command.add_argument("--threads", type=int, default=2)
+    command.add_argument("--batch-size", type=int, help="pictures in a step: by the kind of device if not given")
     command.set_defaults(run=start_training)
     command = commands.add_parser("export", help="write the trained networks as a model that service and page can use")
     add_table_options(command)
@@ -147,36 +163,52 @@ def add_sampling_options(command: argparse.ArgumentParser) -> None:
 
 def start_training(options: argparse.Namespace) -> None:
     """Train the base model or the upsampler until its plan's minutes are over, or a signal ends it after a step."""
-    torch.set_num_threads(options.threads)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = chosen_device()
     vocabulary = learned_vocabulary(options)
     words = vocabulary.words()
-    tokenizer = WordTokenizer(words, train.TEXT_CONTEXT)
     is_base = options.network == "base"
-    plan = train.BASE_PLAN if is_base else train.UPSAMPLER_PLAN
-    if options.minutes is not None:
-        if not 0 < options.minutes <= MAX_MINUTES:
-            raise InvalidRequest(f"minutes is {options.minutes:g}, must be more than 0, at most {MAX_MINUTES}")
-        plan = replace(plan, minutes=options.minutes)
+    plan = planned(options, BASE_PLAN if is_base else UPSAMPLER_PLAN, device.type)
     make_folder(options.folder)
     torch.manual_seed(plan.seed)
-    network = UNet(train.base_config(len(words)) if is_base else train.UPSAMPLER_CONFIG).to(device)
+    network = placed(UNet(base_config(len(words)) if is_base else upsampler_config(len(words))), device)
     earlier = options.start_from and options.start_from / f"{options.network}.safetensors"
     training = train.Training(network, plan, options.folder / f"{options.network}.pt", words, earlier)
-    batches = train.Batches(
-        vocabulary,
-        tokenizer,
-        plan,
-        plan.seed + training.steps,
-        has_learned=training.before["steps"] > 0,
-        base=None if is_base else train.trained_base(options.folder / "base.pt", words).to(device),
-    )
+    write_line(train.begun(training))
+    if training.minutes >= plan.minutes:
+        return
 
-    with stopped_by_signals(training):
-        train.train_until_done(training, batches, device)
+    tokens, mask = WordTokenizer(words, TEXT_CONTEXT).encode("")
+    empty = torch.tensor(tokens, device=device), torch.tensor(mask, device=device)
+    seed = plan.seed + training.steps  # what goes on sees other pictures
+    low_res = None
+    if not is_base:
+        base = train.trained_base(options.folder / "base.pt", base_config(len(words)), words)
+        low_res = LowRes(placed(base, device), empty, seed)
+    feed = Feed(vocabulary=vocabulary, side=plan.side, rows=max(1, plan.batch_size // 2))
+    try:
+        with stopped_by_signals(training), Renderers(feed, f"{options.network} {seed}") as renderers:
+            ring = Ring(renderers, plan.ring_slots, device)
+            train.train_until_done(training, Batches(ring, network.config, empty, seed, low_res))
+    except torch.OutOfMemoryError as error:
+        raise InvalidRequest(f"batches of {plan.batch_size} don't fit the GPU: set a lower --batch-size") from error
     if training.is_stopped:
         write_line("the same command goes on from there")
         sys.exit(130)
+
+
+def planned(options: argparse.Namespace, plan: Plan, device_type: str) -> Plan:
+    """A plan with what the command line says.
+
+    Raises:
+        InvalidRequest: it says what can't be.
+    """
+    minutes = plan.minutes if options.minutes is None else options.minutes
+    batch_size = plan.batch_size_on(device_type) if options.batch_size is None else options.batch_size
+    if not 0 < minutes <= MAX_MINUTES:
+        raise InvalidRequest(f"minutes is {minutes:g}, must be more than 0, at most {MAX_MINUTES}")
+    if batch_size < 1:
+        raise InvalidRequest(f"batch-size is {batch_size}, must be at least 1")
+    return replace(plan, minutes=minutes, batch_size=batch_size)
 
 
 def make_folder(folder: Path) -> None:
@@ -232,10 +264,8 @@ def export_weights(options: argparse.Namespace) -> None:
     concepts = [concept.english for concept in learned_vocabulary(options).concepts]
     model = options.model or options.folder / "model"
     for network in ("base", "upsampler"):
-        checkpoint, weights = options.folder / f"{network}.pt", model / "weights" / f"{network}.safetensors"
-        words = torch.load(checkpoint, weights_only=True)["words"]
-        config = train.base_config(len(words)) if network == "base" else train.UPSAMPLER_CONFIG
-        train.export(checkpoint, weights, config, concepts)
+        weights = model / "weights" / f"{network}.safetensors"
+        train.export(options.folder / f"{network}.pt", weights, concepts)
         write_line(f"{weights}: {weights.stat().st_size / 1e6:.1f} MB")
     for source, name in ((options.concepts, CONCEPTS.name), (GRAMMAR, GRAMMAR.name)):
         if source.resolve() != (model / name).resolve():
@@ -271,7 +301,7 @@ def evaluate_weights(options: argparse.Namespace) -> None:
         "sampler": options.sampler,
         "weights": {
             "steps": steps,
-            "pictures_seen": steps * train.BASE_PLAN.batch_size,
+            "pictures_seen": steps * PICTURES_PER_STEP,
             "minutes": int(metadata["minutes"]),
             "held_out": json.loads(metadata["held_out"]),
         },

@@ -16,7 +16,8 @@ from backend_gpu.glide.unet import UNet
 from backend_gpu.mini.metadata import trained_concepts
 from backend_gpu.mini.model import open_mini
 from backend_gpu.settings import Settings
-from backend_gpu.training.train import BASE_PLAN, Training, export
+from backend_gpu.training.plan import BASE_PLAN
+from backend_gpu.training.train import Training, export
 
 WORDS = ["a", "red", "apple", "dog"]
 TEXT = TextConfig(vocab_size=len(WORDS) + 2, context=4, width=32, layers=1, heads=1)
@@ -46,7 +47,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Training]:
             torch.nn.init.normal_(parameter, std=0.3)  # so that every branch reaches the output
         made[name] = Training(network, BASE_PLAN, folder / f"{name}.pt", WORDS)
         made[name].save()
-        export(folder / f"{name}.pt", folder / f"{name}.safetensors", config, ["apple", "dog"])
+        export(folder / f"{name}.pt", folder / f"{name}.safetensors", ["apple", "dog"])
     return made
 
 

@@ -8,8 +8,8 @@ import pytest
 from backend_gpu.errors import ConceptTableError
 from backend_gpu.glide.tokenizer import WordTokenizer
 from backend_gpu.mini.vocabulary import GRAMMAR, Concept, drawable_things, load_vocabulary
+from backend_gpu.training.plan import FIRST_CONCEPTS, TEXT_CONTEXT
 from backend_gpu.training.scenes import PAIR_POSITIONS, PLACES, Mix, Scene, glyph_image, mean_colour, random_scene
-from backend_gpu.training.train import TEXT_CONTEXT
 from frontend_streamlit.translation.offline import OfflineTranslator
 
 VOCABULARY = load_vocabulary()
@@ -65,8 +65,8 @@ def test_every_glyph_has_a_picture_unlike_all_others() -> None:
     assert len({glyph_image(concept).tobytes() for concept in VOCABULARY.concepts}) == len(VOCABULARY.concepts)
 
 
-def test_the_dozen_concepts_that_training_begins_with_has_some_to_tint() -> None:
-    assert sum(concept.is_tintable for concept in VOCABULARY.concepts[:12]) >= 2
+def test_the_concepts_that_training_begins_with_have_some_to_tint() -> None:
+    assert sum(concept.is_tintable for concept in VOCABULARY.concepts[:FIRST_CONCEPTS]) >= 2
 
 
 def test_the_renderer_draws_every_scene_and_position_of_the_grammar() -> None:

@@ -14,7 +14,7 @@ from backend_gpu.glide.unet import UNet
 from backend_gpu.mini.metadata import WEIGHTS, trained_concepts
 from backend_gpu.mini.vocabulary import load_vocabulary
 from backend_gpu.training import grid
-from backend_gpu.training.train import TEXT_CONTEXT
+from backend_gpu.training.plan import TEXT_CONTEXT
 from frontend_streamlit.translation.offline import OfflineTranslator
 
 PROMPTS = grid.read_prompts()

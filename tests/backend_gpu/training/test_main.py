@@ -24,6 +24,7 @@ from backend_gpu.mini.model import open_mini
 from backend_gpu.mini.vocabulary import CONCEPTS, GRAMMAR, load_vocabulary
 from backend_gpu.training import __main__ as commands
 from backend_gpu.training import card, classifier, evaluate, grid, sheet, train
+from backend_gpu.training.plan import TEXT_CONTEXT
 
 ROOT = Path(__file__).parents[3]
 TRAINED = [concept.english for concept in load_vocabulary().concepts[:12]]
@@ -43,18 +44,15 @@ class Commands:
 
     def train(self, network: str) -> None:
         """Take one step."""
-        threads = torch.get_num_threads()
-        self.run(
-            "train", network, f"--folder={self.checkpoints}", "--rows=12", f"--threads={threads}", "--minutes=1e-9"
-        )
+        self.run("train", network, f"--folder={self.checkpoints}", "--rows=12", "--batch-size=2", "--minutes=1e-9")
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
     """Both networks after one step each, exported."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(train, "BASE_PLAN", replace(train.BASE_PLAN, batch_size=2))
-        patch.setattr(train, "UPSAMPLER_PLAN", replace(train.UPSAMPLER_PLAN, batch_size=1))
+        for module in (commands, train):
+            patch.setattr(module, "PICTURES_PER_STEP", 2)
         patch.setattr(commands, "Recipe", partial(classifier.Recipe, steps=1, batch_size=8))
         for module in (commands, classifier):
             patch.setattr(module, "CLEAN_CROPS", 20)
@@ -74,7 +72,7 @@ def test_training_and_export_make_a_model_that_knows_what_it_was_trained_on(made
     assert trained_concepts(made.weights) == TRAINED
     words = replace(load_vocabulary(), concepts=load_vocabulary().concepts[:12]).words()
     assert pipeline.tokenizer.vocab_size == len(words) + 2
-    assert pipeline.tokenizer.context == train.TEXT_CONTEXT
+    assert pipeline.tokenizer.context == TEXT_CONTEXT
     assert (pipeline.base.config.image_size, pipeline.upsampler.config.image_size) == (64, 256)
 
 
@@ -97,16 +95,19 @@ def test_training_tells_what_it_begins_with_and_how_it_ended(
     here.train("base")
     checkpoint = tmp_path / "base.pt"
     done = torch.load(checkpoint, weights_only=True)["minutes"]
-    here.run("train", "base", f"--folder={tmp_path}", "--rows=12", f"--minutes={done * 1.001}")
+    here.run("train", "base", f"--folder={tmp_path}", "--rows=12", "--batch-size=2", f"--minutes={done * 1.001}")
     first, slow, ended, had, went_on, _, _ = capsys.readouterr().out.splitlines()
-    assert first == "base model (1 of 2): 1e-09 min, from nothing"
+    assert first == "base model (1 of 2): 1e-09 min in batches of 2, from nothing"
     assert slow.startswith("The first step may take minutes")
     assert ended.startswith("base model (1 of 2): done after ")
     assert ended.endswith(f" min, 2 pictures; saved in {checkpoint}")
     assert had == f"base model (1 of 2): has had its 1e-09 min ({checkpoint}); MINUTES sets more"
-    assert went_on == f"base model (1 of 2): {done * 1.001:g} min, going on after {done:.1f} min from {checkpoint}"
-    made.run(
-        "train", "base", f"--start-from={made.weights}", f"--folder={tmp_path / 'new'}", "--rows=12", "--minutes=1e-9"
+    plan = f"base model (1 of 2): {done * 1.001:g} min in batches of 2"
+    assert went_on == f"{plan}, going on after {done:.1f} min from {checkpoint}"
+    earlier = replace(made, checkpoints=tmp_path / "new")
+    earlier.run(
+        *("train", "base", f"--start-from={made.weights}", f"--folder={earlier.checkpoints}", "--rows=12"),
+        *("--batch-size=2", "--minutes=1e-9"),
     )
     assert "starting from the weights of an earlier model" in capsys.readouterr().out
 
@@ -115,6 +116,16 @@ def test_training_tells_what_it_begins_with_and_how_it_ended(
 def test_no_time_to_train_is_told(made: Commands, tmp_path: Path, minutes: str) -> None:
     with pytest.raises(SystemExit, match=r"minutes is .*, must be more than 0"):
         made.run("train", "base", f"--folder={tmp_path}", "--rows=12", f"--minutes={minutes}")
+
+
+def test_batches_without_a_picture_are_refused(made: Commands, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match="batch-size is 0, must be at least 1"):
+        made.run("train", "base", f"--folder={tmp_path}", "--rows=12", "--batch-size=0")
+
+
+def test_an_upsampler_is_not_trained_before_its_base_model(made: Commands, tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=r"base\.pt is missing: train that network first"):
+        made.run("train", "upsampler", f"--folder={tmp_path}", "--rows=12", "--batch-size=2")
 
 
 @pytest.mark.crash
@@ -131,7 +142,7 @@ def test_a_signal_ends_training_after_the_step_and_saves(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(train.Training, "update", update_and_stop)
         with pytest.raises(SystemExit) as ended:
-            made.run("train", "base", f"--folder={tmp_path}", "--rows=12", "--minutes=600")
+            made.run("train", "base", f"--folder={tmp_path}", "--rows=12", "--batch-size=2", "--minutes=600")
     assert ended.value.code == 130
     assert signal.getsignal(number) is handler
     assert torch.load(tmp_path / "base.pt", weights_only=True)["steps"] == 1
@@ -158,7 +169,7 @@ def test_a_signal_is_answered_at_once_though_torch_is_in_the_middle_of_a_step(ma
         patch.setattr(train.Training, "update", long_step)
         patch.setattr(commands, "write_line", note)
         with pytest.raises(SystemExit):
-            made.run("train", "base", f"--folder={tmp_path}", "--rows=12", "--minutes=600")
+            made.run("train", "base", f"--folder={tmp_path}", "--rows=12", "--batch-size=2", "--minutes=600")
     assert answered_at[0] - sent_at[0] < step_s
 
 

@@ -1,3 +1,5 @@
+import copy
+
 import pytest
 import torch
 from torch import Tensor
@@ -16,7 +18,8 @@ def singular_values(matrix: Tensor) -> Tensor:
 @pytest.mark.parametrize("size", [1e-4, 1.0, 1e4])
 def test_a_matrix_becomes_nearly_orthogonal_and_keeps_its_directions(shape: tuple[int, int], size: float) -> None:
     matrix = size * torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    result = orthogonalized(matrix)
+    result, alone = orthogonalized(torch.stack([matrix, -matrix]))[0], orthogonalized(matrix[None])[0]
+    torch.testing.assert_close(result, alone)
     values = singular_values(result)
     assert values.min() > 0.5  # the quintic's constants trade precision for speed: near one means 0.68 to 1.13
     assert values.max() < 1.3
@@ -51,6 +54,53 @@ def test_the_momentum_is_the_running_mean_of_the_gradients() -> None:
         expected = MOMENTUM * expected + (1 - MOMENTUM) * weight.grad.double()
         muon.step()
     torch.testing.assert_close(muon.state[weight]["momentum"].double(), expected, atol=1e-6, rtol=0)
+
+
+def weights_of(*shapes: tuple[int, ...]) -> list[torch.nn.Parameter]:
+    generator = torch.Generator().manual_seed(4)
+    weights = [torch.nn.Parameter(torch.randn(shape, generator=generator)) for shape in shapes]
+    for weight in weights:
+        weight.grad = torch.randn(weight.shape, generator=generator)
+    return weights
+
+
+def test_weights_of_equal_shape_are_updated_as_each_would_be_alone() -> None:
+    shapes = [(8, 18), (8, 2, 3, 3), (18, 8), (8, 2, 3, 3), (18, 8)]  # (8, 2, 3, 3) is a matrix of (8, 18)
+    together, alone = weights_of(*shapes), weights_of(*shapes)
+    together[1].data = together[1].data.contiguous(memory_format=torch.channels_last)
+    muons = [Muon(together, RATE), *(Muon([weight], RATE) for weight in alone)]
+    for _ in range(2):
+        for muon in muons:
+            muon.step()
+    for weight, its in zip(together, alone, strict=True):
+        torch.testing.assert_close(weight, its, atol=2e-3, rtol=0)  # bfloat16 rounds by some 0.01 of a rate of 0.1
+
+
+def test_matrices_of_equal_shape_are_one_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    batches: list[tuple[int, ...]] = []
+
+    def noted(matrices: Tensor) -> Tensor:
+        batches.append(tuple(matrices.shape))
+        return matrices
+
+    monkeypatch.setattr("backend_gpu.training.muon.orthogonalized", noted)
+    Muon(weights_of((8, 18), (8, 2, 3, 3), (18, 8)), RATE).step()
+    assert batches == [(2, 8, 18), (1, 18, 8)]
+
+
+def test_a_saved_state_goes_on_as_if_it_had_not_stopped() -> None:
+    whole = weights_of((8, 18), (8, 2, 3, 3))
+    muon = Muon(whole, RATE)
+    muon.step()
+    resumed = [torch.nn.Parameter(weight.detach().clone()) for weight in whole]
+    other = Muon(resumed, 0.0)
+    other.load_state_dict(copy.deepcopy(muon.state_dict()))
+    for weight, its in zip(whole, resumed, strict=True):
+        weight.grad = its.grad = torch.ones_like(weight)
+    muon.step()
+    other.step()
+    for weight, its in zip(whole, resumed, strict=True):
+        assert torch.equal(weight, its)
 
 
 def test_muon_finds_the_matrix_that_a_product_needs() -> None:
