@@ -9,7 +9,7 @@ from backend_gpu.glide.metadata import read_metadata
 WEIGHTS = Path(__file__).parent / "weights"
 EXPERIMENTAL = "experimental.json"  # beside the weights, written by `evaluate --card`
 SPRITES, SPRITE_INDEX = "sprites.webp", "sprites.json"  # beside the weights, written by `sheet --sprites`
-STEPS, UPSAMPLE_STEPS, GUIDANCE_SCALE = 20, 4, 2.5  # what docs/samplers.md found best
+STEPS, UPSAMPLE_STEPS, GUIDANCE_SCALE = 10, 2, 2.5  # what docs/samplers.md found best
 
 
 def known_words(folder: Path = WEIGHTS) -> list[str]:
