@@ -15,18 +15,18 @@ from backend_gpu.mini.metadata import WEIGHTS, known_words, mini_metadata
 DTYPE = torch.float32  # of the computation; the files are half precision
 
 
-def open_mini(folder: Path = WEIGHTS) -> Pipeline:
+def open_mini(folder: Path = WEIGHTS, dtype: torch.dtype = DTYPE) -> Pipeline:
     """Load the mini model.
 
     Raises:
         CheckpointError: its weights are missing or broken.
     """
     words = known_words(folder)
-    base, upsampler = (_open(folder / f"{name}.safetensors") for name in ("base", "upsampler"))
+    base, upsampler = (_open(folder / f"{name}.safetensors", dtype) for name in ("base", "upsampler"))
     if base.config.text is None:
         raise CheckpointError(f"{folder / 'base.safetensors'} is no base model: it reads no text")
     return Pipeline(base, upsampler, WordTokenizer(words, base.config.text.context))
 
 
-def _open(path: Path) -> UNet:
-    return load_unet(path, UNetConfig.from_json(mini_metadata(path)["config"]), DTYPE)
+def _open(path: Path, dtype: torch.dtype) -> UNet:
+    return load_unet(path, UNetConfig.from_json(mini_metadata(path)["config"]), dtype)
