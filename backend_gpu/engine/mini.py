@@ -1,6 +1,5 @@
 """The embedded model, which the project trained: it knows the words of its tables, and draws what they name."""
 
-import hashlib
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -14,6 +13,7 @@ from backend_gpu.mini.metadata import (
     experimental_phrases,
     known_words,
     trained_concepts,
+    weights_hash,
 )
 from backend_gpu.mini.vocabulary import CONCEPTS, drawable_things, load_vocabulary
 from backend_gpu.mini.words import FUNCTION_WORDS, WORD_PATTERN, PromptWords
@@ -83,9 +83,8 @@ def open_engine(settings: Settings) -> Engine:
     weights, info = weights_of(settings), describe(settings)
     assert info.vocabulary is not None
     words = PromptWords(info.vocabulary.words, load_vocabulary(concepts_of(settings)))
-    both = b"".join((weights / f"{name}.safetensors").read_bytes() for name in ("base", "upsampler"))
     device = choose_device(settings.device)
-    info = replace(info, device=str(device), model_hash=hashlib.sha256(both).hexdigest())
+    info = replace(info, device=str(device), model_hash=weights_hash(weights))
     return PipelineEngine(on_device(open_mini(weights), device), info, words)
 
 
