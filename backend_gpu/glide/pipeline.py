@@ -125,6 +125,17 @@ class Pipeline:
         (pixels,) = deque(self.generate(pictures, sampling), maxlen=1)
         return cast(Pixels, pixels)
 
+    @torch.inference_mode()
+    def enlarge(self, pictures: Sequence[Picture], small: Pixels, sampling: Sampling) -> Pixels:
+        """The pictures that `draw` makes at 256x256, from those that it makes without upscaling, (N, 64, 64, 3)."""
+
+        def run() -> Generator[StepEstimate | Pixels, None, None]:
+            samples = yield from self._sample_upsampler(pictures, to_signed(small).to(self.device), sampling)
+            yield to_uint8(samples)
+
+        (pixels,) = deque(run(), maxlen=1)
+        return cast(Pixels, pixels)
+
     def _sample_base(self, pictures: Sequence[Picture], sampling: Sampling) -> Generator[StepEstimate, None, Tensor]:
         config = self.base.config
         conditions, constrain = self._known(pictures, config.image_size)

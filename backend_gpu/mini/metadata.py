@@ -1,5 +1,6 @@
 """What the mini model says of itself, readable without torch: its words, its concepts, and how it draws best."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -34,6 +35,12 @@ def experimental_phrases(folder: Path = WEIGHTS) -> list[str]:
     """Phrases of the grammar that the model knows and its evaluation found wanting; none before any evaluation."""
     path = folder / EXPERIMENTAL
     return list(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else []
+
+
+def weights_hash(folder: Path = WEIGHTS) -> str:
+    """SHA-256 of both its files, one after the other."""
+    both = b"".join((folder / f"{name}.safetensors").read_bytes() for name in ("base", "upsampler"))
+    return hashlib.sha256(both).hexdigest()
 
 
 def mini_metadata(path: Path) -> dict[str, str]:

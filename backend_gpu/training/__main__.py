@@ -33,20 +33,39 @@ from PIL import Image
 from backend_gpu.errors import BackendError, InvalidRequest
 from backend_gpu.glide.config import SamplerName
 from backend_gpu.glide.metadata import read_metadata
-from backend_gpu.glide.pipeline import Sampling
+from backend_gpu.glide.pipeline import Pipeline, Sampling
 from backend_gpu.glide.tokenizer import WordTokenizer
 from backend_gpu.glide.unet import UNet
-from backend_gpu.mini.metadata import EXPERIMENTAL, GUIDANCE_SCALE, STEPS, UPSAMPLE_STEPS, WEIGHTS, trained_concepts
+from backend_gpu.mini.metadata import (
+    EXPERIMENTAL,
+    GUIDANCE_SCALE,
+    STEPS,
+    UPSAMPLE_STEPS,
+    WEIGHTS,
+    trained_concepts,
+    weights_hash,
+)
 from backend_gpu.mini.model import open_mini
 from backend_gpu.mini.vocabulary import CONCEPTS, GRAMMAR, Vocabulary, load_vocabulary
 from backend_gpu.streams import open_streams, write_line
 from backend_gpu.training import train
 from backend_gpu.training.batches import Batches
+from backend_gpu.training.by_eye import (
+    BY_EYE,
+    EYE,
+    agreement,
+    drawn,
+    eye_trials,
+    opinions,
+    read_by_eye,
+    write_sheets,
+)
 from backend_gpu.training.card import CARD, experimental, with_section, write_card
 from backend_gpu.training.classifier import CLEAN_CROPS, CropClassifier, Recipe, clean_accuracy, open_classifier
 from backend_gpu.training.device import chosen_device, placed
 from backend_gpu.training.evaluate import SEED, Judge, evaluate, model_painter
 from backend_gpu.training.grid import draw_grid
+from backend_gpu.training.likeness import calibrate
 from backend_gpu.training.low_res import LowRes
 from backend_gpu.training.plan import (
     BASE_PLAN,
@@ -61,9 +80,10 @@ from backend_gpu.training.renderers import STOPS, Feed, Renderers
 from backend_gpu.training.ring import Ring
 from backend_gpu.training.scenes import glyph_image
 from backend_gpu.training.sheet import draw_things, label_things, write_sprites
-from backend_gpu.training.study import FORMS, Setting, draw_sheet, study, table
+from backend_gpu.training.study import FORMS, Precision, Setting, draw_sheet, study, table
 
 MAX_MINUTES = 999_999
+CALIBRATION = {64: 200, 256: 60}  # renders that show how well likeness parts good ones from spoiled ones, by side
 STUDY = Path(__file__).parents[2] / "docs" / "samplers.md"
 
 
@@ -91,7 +111,7 @@ def command_line() -> argparse.ArgumentParser:
     command = commands.add_parser("evaluate", help="score the weights; the figures go to FOLDER/evaluation.json")
     add_table_options(command)
     add_sampling_options(command)
-    command.add_argument("--per-form", type=int, default=200, help="pictures of each form of the grammar")
+    command.add_argument("--per-form", type=int, default=100, help="pictures of each form of the grammar")
     command.add_argument(
         "--card", action="store_true", help="also write them into the card, what failed beside the weights"
     )
@@ -107,12 +127,22 @@ def command_line() -> argparse.ArgumentParser:
         "--sprites", action="store_true", help="also write it without names beside the weights, for pages to show"
     )
     command.set_defaults(run=draw_sheet_of_things)
-    command = commands.add_parser("study", help="compare samplers, steps and guidance; writes docs/samplers.*")
+    command = commands.add_parser(
+        "study", help="compare samplers, steps, guidance and precision; writes docs/samplers.*"
+    )
     add_table_options(command)
     add_sampling_options(command)
-    command.add_argument("--per-form", type=int, default=48, help="pictures of each form of the grammar")
+    command.add_argument("--per-form", type=int, default=16, help="pictures of each form of the grammar")
     command.add_argument("--out", type=Path, default=STUDY, help="the document that gets the table, beside its picture")
     command.set_defaults(run=study_samplers)
+    command = commands.add_parser("by-eye", help="draw 100 pictures for a person to judge, with a table to fill")
+    command.add_argument("--concepts", type=Path, default=CONCEPTS, help="the table of concepts")
+    command.add_argument("--weights", type=Path, default=WEIGHTS, help="where the weights lie")
+    command.add_argument("--steps", type=int, default=STEPS)
+    command.add_argument("--upsample-steps", type=int, default=UPSAMPLE_STEPS)
+    command.add_argument("--guidance", type=float, default=GUIDANCE_SCALE)
+    command.add_argument("--out", type=Path, required=True, help="the folder of the sheets and the table")
+    command.set_defaults(run=draw_for_the_eye)
     return parser
 
 
@@ -157,6 +187,7 @@ def add_sampling_options(command: argparse.ArgumentParser) -> None:
     """The options of every command that makes pictures; their defaults are the service's."""
     command.add_argument("--weights", type=Path, default=WEIGHTS, help="where the weights lie")
     command.add_argument("--steps", type=int, default=STEPS)
+    command.add_argument("--upsample-steps", type=int, default=UPSAMPLE_STEPS)
     command.add_argument("--guidance", type=float, default=GUIDANCE_SCALE)
     command.add_argument("--sampler", choices=get_args(SamplerName), default=Sampling.sampler)
 
@@ -286,17 +317,21 @@ def evaluate_weights(options: argparse.Namespace) -> None:
     vocabulary, classifier = instruments(options)
     top_1, top_5 = clean_accuracy(classifier, vocabulary)
     write_line(f"the classifier on clean renders: top-1 {top_1:.1%}, top-5 {top_5:.1%}")
-    sampling = Sampling(sampler=options.sampler, steps=options.steps, upscale=False)
-    paint = model_painter(open_mini(options.weights), sampling, options.guidance)
+    sampling = Sampling(sampler=options.sampler, steps=options.steps, upsample_steps=options.upsample_steps)
+    pipeline = open_mini(options.weights)
+    paint = model_painter(pipeline, sampling, options.guidance)
+    calibration = {side: calibrate(vocabulary, side, CALIBRATION[side]) for side in CALIBRATION if options.card}
     scores = evaluate(vocabulary, classifier, paint, options.per_form)
     metadata = read_metadata(options.weights / "base.safetensors")
     steps = int(metadata["steps"])
-    tried = f"--per-form {options.per_form} --steps {options.steps} --guidance {options.guidance:g}"
+    steps_tried = f"--steps {options.steps} --upsample-steps {options.upsample_steps}"
+    tried = f"--per-form {options.per_form} {steps_tried} --guidance {options.guidance:g} --sampler {options.sampler}"
     report = {
-        "command": f"python -m backend_gpu.training evaluate {tried} --sampler {options.sampler}",
+        "command": f"python -m backend_gpu.training evaluate {tried}",
         "seed": SEED,
         "per_form": options.per_form,
         "steps": options.steps,
+        "upsample_steps": options.upsample_steps,
         "guidance": options.guidance,
         "sampler": options.sampler,
         "weights": {
@@ -306,8 +341,12 @@ def evaluate_weights(options: argparse.Namespace) -> None:
             "held_out": json.loads(metadata["held_out"]),
         },
         "classifier": {"top_1": top_1, "top_5": top_5, "n": CLEAN_CROPS},
+        "likeness": {str(side): {"n": CALIBRATION[side], "clear": shares} for side, shares in calibration.items()},
         "scores": scores.to_json(),
     }
+    rows = read_by_eye(BY_EYE, weights_hash(options.weights)) if options.card else []
+    if rows:
+        report["by_eye"] = agreement(opinions(pipeline, Judge(vocabulary, classifier), rows, options.guidance))
     path = options.folder / "evaluation.json"
     path.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     if options.card:
@@ -317,8 +356,20 @@ def evaluate_weights(options: argparse.Namespace) -> None:
     for form, result in scores.forms.items():
         verdict = "passes" if result.passes else "below its gate"
         figures = "  ".join(f"{name} {value:.3f}" for name, value in result.figures.items())
-        write_line(f"{form:10}  {result.right:6.1%} of {result.n:4}  {verdict:14}  {figures}")
+        clear = "" if result.clear is None else f"clear {result.clear:.1%}, "
+        write_line(f"{form:10}  {clear}right {result.right:.1%} of {result.n:4}  {verdict:14}  {figures}")
     write_line(f"{len(scores.concepts_that_pass)} of {len(vocabulary.concepts)} concepts pass; all figures: {path}")
+
+
+def draw_for_the_eye(options: argparse.Namespace) -> None:
+    """Draw the pictures that a person judges, and the table to fill."""
+    known = set(trained_concepts(options.weights))
+    whole = load_vocabulary(options.concepts)
+    vocabulary = replace(whole, concepts=tuple(concept for concept in whole.concepts if concept.english in known))
+    seen = eye_trials(vocabulary, Sampling(steps=options.steps, upsample_steps=options.upsample_steps))
+    pictures = {place: large for place, _, large in drawn(open_mini(options.weights), seen, options.guidance)}
+    write_sheets(options.out, seen, pictures, weights_hash(options.weights))
+    write_line(f"{options.out}: fill the column eye of {BY_EYE.name} with {', '.join(EYE)}; it goes to {BY_EYE}")
 
 
 def draw_prompts(options: argparse.Namespace) -> None:
@@ -338,7 +389,7 @@ def draw_sheet_of_things(options: argparse.Namespace) -> None:
 
 def whole_pictures(options: argparse.Namespace) -> Sampling:
     """Sampling of both networks, as asked for."""
-    return Sampling(sampler=options.sampler, steps=options.steps, upsample_steps=UPSAMPLE_STEPS)
+    return Sampling(sampler=options.sampler, steps=options.steps, upsample_steps=options.upsample_steps)
 
 
 def save(sheet: Image.Image, path: Path) -> None:
@@ -350,14 +401,22 @@ def save(sheet: Image.Image, path: Path) -> None:
 
 def study_samplers(options: argparse.Namespace) -> None:
     """Compare the sampler's settings; their table and pictures go into a document."""
-    default = Setting(sampler=options.sampler, steps=options.steps, guidance_scale=options.guidance)
-    pipeline = open_mini(options.weights)
-    results = study(pipeline, Judge(*instruments(options)), default, options.per_form)
+    default = Setting(
+        sampler=options.sampler,
+        steps=options.steps,
+        upsample_steps=options.upsample_steps,
+        guidance_scale=options.guidance,
+    )
+    pipelines: dict[Precision, Pipeline] = {
+        "float32": open_mini(options.weights),
+        "bfloat16": open_mini(options.weights, torch.bfloat16),
+    }
+    results = study(pipelines, Judge(*instruments(options)), default, options.per_form)
     command = f"python -m backend_gpu.training study --per-form {options.per_form}"
     body = [f"`{command}`, {len(FORMS) * options.per_form} pictures for each line.", "", *table(results)]
     text = with_section(options.out.read_text(encoding="utf-8"), "table", "study", body)
     options.out.write_text(text, encoding="utf-8")
-    draw_sheet(pipeline, default, UPSAMPLE_STEPS).save(options.out.with_suffix(".jpg"), optimize=True, quality=88)
+    draw_sheet(pipelines, default).save(options.out.with_suffix(".jpg"), optimize=True, quality=88)
     write_line("\n".join(body))
 
 

@@ -28,6 +28,8 @@ def write_card(card: Path, report: Mapping[str, Any]) -> None:
     for section, body in (
         ("weights", weights_lines(report)),
         ("evaluation", evaluation_lines(report)),
+        ("likeness", likeness_lines(report)),
+        ("by-eye", by_eye_lines(report)),
         ("concepts", concept_lines(report)),
     ):
         text = with_section(text, section, "evaluate --card", body)
@@ -35,14 +37,14 @@ def write_card(card: Path, report: Mapping[str, Any]) -> None:
 
 
 def experimental(report: Mapping[str, Any]) -> list[str]:
-    """The phrases that were asked for and came right less often than their form's gate demands."""
+    """The phrases that were asked for and came out good less often than their form's gate demands."""
     forms = report["scores"]["forms"]
     return [
         phrase
         for form in PHRASES_OF
         if form in forms
         for phrase, share in forms[form]["by_value"].items()
-        if share["right"] < forms[form]["gate"]
+        if share["good"] < forms[form]["gate"]
     ]
 
 
@@ -76,8 +78,8 @@ def evaluation_lines(report: Mapping[str, Any]) -> list[str]:
     """The table of forms, how it was measured, and the parts of each form."""
     classifier = report["classifier"]
     lines = [
-        "| form | right | gate | | pictures | captions | also measured |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| form | right | clear | both | gate | | likeness 64, 256 | pictures | captions | also measured |",
+        "|" + " --- |" * 10,
     ]
     for form, scores in report["scores"]["forms"].items():
         figures = ", ".join(
@@ -88,8 +90,11 @@ def evaluation_lines(report: Mapping[str, Any]) -> list[str]:
         cells = (
             NAMES[form],
             percent(scores["right"]),
+            "" if scores["clear"] is None else percent(scores["clear"]),
+            percent(scores["good"]),
             percent(scores["gate"]),
             verdict,
+            ", ".join(f"{median:.2f}" for median in scores["likeness"]),
             scores["n"],
             captions,
             figures,
@@ -97,7 +102,7 @@ def evaluation_lines(report: Mapping[str, Any]) -> list[str]:
         lines.append(f"| {' | '.join(map(str, cells))} |")
     lines += [
         "",
-        f"`{report['command']}`, seed {report['seed']}, the base model's 64x64 pictures.",
+        f"`{report['command']}`, seed {report['seed']}. Likeness: medians.",
         (
             f"The classifier names {percent(classifier['top_1'])} of {classifier['n']:,} clean crops right "
             f"(top-5 {percent(classifier['top_5'])})."
@@ -105,15 +110,49 @@ def evaluation_lines(report: Mapping[str, Any]) -> list[str]:
         "",
     ]
     for form, scores in report["scores"]["forms"].items():
-        parts = ", ".join(f"{value} {percent(share['right'])}" for value, share in sorted(scores["by_value"].items()))
+        parts = ", ".join(f"{value} {percent(share['good'])}" for value, share in sorted(scores["by_value"].items()))
         lines.append(f"- {NAMES[form]}: {parts}")
     return lines
 
 
+def likeness_lines(report: Mapping[str, Any]) -> list[str]:
+    """What the instrument of looks lets pass of renders, whole and spoiled."""
+    sides = report["likeness"]
+    lines = [f"| fresh renders that are clear | {' | '.join(f'{side} px' for side in sides)} |", "| --- | --- | --- |"]
+    for name in next(iter(sides.values()))["clear"]:
+        cells = [percent(each["clear"][name]) if name in each["clear"] else "" for each in sides.values()]
+        lines += [f"| {name} | {' | '.join(cells)} |"]
+    numbers = " and ".join(str(each["n"]) for each in sides.values())
+    return [*lines, "", f"{numbers} renders. Blur is a Gaussian's sigma in pixels of 64, noise that of 255."]
+
+
+def by_eye_lines(report: Mapping[str, Any]) -> list[str]:
+    """How far a person and the instruments agree, if one has looked at these weights' pictures."""
+    if "by_eye" not in report:
+        return ["Nobody has judged the pictures of these weights one by one."]
+    found = report["by_eye"]
+    columns = list(next(iter(found["table"].values())))
+    lines = [f"| by eye | {' | '.join(columns)} |", "|" + " --- |" * (1 + len(columns))]
+    lines += [f"| {eye} | {' | '.join(map(str, counts.values()))} |" for eye, counts in found["table"].items()]
+    ranked = ""
+    if found["rank_correlation"]:
+        at_64, at_256 = found["rank_correlation"]
+        ranked = f" Rank correlation of likeness with the eye, good first: {at_64:.2f} at 64 px, {at_256:.2f} at 256."
+    return [
+        *lines,
+        "",
+        (
+            f"Of {found['n']} pictures judged one by one, the classifier says the same as the eye (good or not) of "
+            f"{percent(found['classifier'])}, likeness of {percent(found['likeness'])}, both together of "
+            f"{percent(found['both'])}.{ranked}"
+        ),
+    ]
+
+
 def concept_lines(report: Mapping[str, Any]) -> list[str]:
-    """The trained concepts, and which of them were recognised too seldom."""
+    """The trained concepts, and which of them came out good too seldom."""
     concepts, passing = report["scores"]["concepts"], report["scores"]["concepts_that_pass"]
-    shares = {concept: percent(share["right"]) for concept, share in concepts.items() if concept not in passing}
+    shares = {concept: percent(share["good"]) for concept, share in concepts.items() if concept not in passing}
     failing = ", ".join(f"{concept} ({share})" for concept, share in sorted(shares.items())) or "none"
     return [f"{len(passing)} pass: {', '.join(sorted(passing))}.", "", f"{len(shares)} do not: {failing}."]
 

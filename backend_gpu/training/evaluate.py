@@ -3,7 +3,7 @@
 import itertools
 import random
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -13,6 +13,7 @@ from backend_gpu.glide.config import Pixels
 from backend_gpu.glide.pipeline import Picture, Pipeline, Sampling
 from backend_gpu.mini.vocabulary import Vocabulary
 from backend_gpu.training.classifier import PICTURE_SIDE, CropClassifier, object_crops
+from backend_gpu.training.likeness import Renders, is_clear, renders_of
 from backend_gpu.training.measures import (
     background_colour,
     frame,
@@ -22,10 +23,10 @@ from backend_gpu.training.measures import (
     style_of,
     tint_of,
 )
-from backend_gpu.training.scenes import Mix, Scene, is_held_out, random_scene
+from backend_gpu.training.scenes import Mix, Scene, is_held_out, random_scene, resized_glyph
 
 Form = Literal["one", "background", "scene", "style", "tint", "count", "pair"]
-GATES: dict[Form, float] = {  # the share of pictures that must be right before a form is offered
+GATES: dict[Form, float] = {  # the share of pictures that must be good before a form is offered
     "one": 0.90,
     "background": 0.90,
     "scene": 0.90,
@@ -34,7 +35,7 @@ GATES: dict[Form, float] = {  # the share of pictures that must be right before 
     "count": 0.70,
     "pair": 0.70,
 }
-CONCEPT_GATE = 0.50  # the share of a concept's single pictures that must be recognised before it is offered
+CONCEPT_GATE = 0.50  # the share of a concept's single pictures that must be good before it is offered
 MIXES: dict[Form, Mix] = {
     **dict.fromkeys(("one", "background", "scene", "style"), Mix(1, 0, 0, 0)),
     "tint": Mix(0, 1, 0, 0),
@@ -44,7 +45,7 @@ MIXES: dict[Form, Mix] = {
 SEED = 7
 DRAWS = 30_000  # scenes drawn to choose a form's trials from; with some hundred concepts fewer leave some out
 ENOUGH_HELD_OUT = 24  # different captions; a form with fewer is tried on all its captions
-BATCH_SIZE = 32
+BATCH_SIZE = 16
 COLOURLESS = ("black", "white", "gray")  # backgrounds on which "black and white" may change nothing
 
 
@@ -66,22 +67,29 @@ class Verdict:
     concept: str
     is_right: bool
     figures: dict[str, float]  # further measurements; the report has their means
+    likeness: tuple[float, ...] = ()  # distances from renders at 64 and 256 px; none where they are not measured
+
+    @property
+    def is_clear(self) -> bool:
+        """Whether both pictures look like renders."""
+        return all(map(is_clear, self.likeness))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Share:
-    """How many were right."""
+    """How many were good."""
 
-    right: float
+    right: float  # by the classifier and the other instruments of contents
+    clear: float | None  # by likeness; None where it is not measured
+    good: float  # both
     n: int
 
 
 @dataclass(frozen=True, kw_only=True)
-class FormScore:
+class FormScore(Share):
     """How one form did."""
 
-    right: float
-    n: int
+    likeness: list[float]  # medians at 64 and 256 px
     gate: float
     passes: bool
     held_out: bool  # only captions that training leaves out
@@ -104,17 +112,18 @@ class Scores:
         return asdict(self)
 
 
-Painter = Callable[[Sequence[Trial]], Pixels]  # pictures (N, 64, 64, 3) of the trials
+Painter = Callable[[Sequence[Trial]], tuple[Pixels, Pixels]]  # pictures of the trials, (N, 64, 64, 3) and at 256 px
 
 
 def model_painter(pipeline: Pipeline, sampling: Sampling, guidance_scale: float) -> Painter:
-    """Paint by the model, without its upsampler."""
+    """Paint by the model, with both its networks."""
 
-    def paint(trials: Sequence[Trial]) -> Pixels:
+    def paint(trials: Sequence[Trial]) -> tuple[Pixels, Pixels]:
         asked = [
             Picture(prompt=trial.scene.caption(), seed=trial.seed, guidance_scale=guidance_scale) for trial in trials
         ]
-        return pipeline.draw(asked, sampling)
+        small = pipeline.draw(asked, replace(sampling, upscale=False))
+        return small, pipeline.enlarge(asked, small, sampling)
 
     return paint
 
@@ -205,10 +214,17 @@ def evaluate(vocabulary: Vocabulary, classifier: CropClassifier, paint: Painter,
         for form in GATES:
             for start in range(0, number[form], BATCH_SIZE):
                 batch = trials[form][start : start + BATCH_SIZE]
-                for trial, picture in zip(batch, paint(batch), strict=True):
-                    verdicts += judge.judge(trial, picture)
+                for trial, small, large in zip(batch, *paint(batch), strict=True):
+                    likeness = distances(renders_of(trial.scene, vocabulary), (small, large))
+                    verdicts += [replace(verdict, likeness=likeness) for verdict in judge.judge(trial, small)]
                 progress.update(len(batch))
+                resized_glyph.cache_clear()  # at 256 px those of all concepts would take a gigabyte
     return score(verdicts, trials)
+
+
+def distances(renders: Sequence[Renders], pictures: Sequence[Pixels]) -> tuple[float, ...]:
+    """How far the pictures at both sides are from their renders; nothing where there are none."""
+    return tuple(each.distance(picture) for each, picture in zip(renders, pictures, strict=False))
 
 
 def score(verdicts: Sequence[Verdict], trials: dict[Form, list[Trial]]) -> Scores:
@@ -217,37 +233,51 @@ def score(verdicts: Sequence[Verdict], trials: dict[Form, list[Trial]]) -> Score
         form: score_form([verdict for verdict in verdicts if verdict.form == form], trials[form]) for form in GATES
     }
     single = [verdict for verdict in verdicts if verdict.form == "one"]
-    concepts = shares((verdict.concept, verdict.is_right) for verdict in single)
+    concepts = shares((verdict.concept, verdict) for verdict in single)
     return Scores(
         forms=forms,
         concepts=concepts,
         forms_that_pass=[form for form in forms if forms[form].passes],
-        concepts_that_pass=[concept for concept, share in concepts.items() if share.right >= CONCEPT_GATE],
+        concepts_that_pass=[concept for concept, share in concepts.items() if share.good >= CONCEPT_GATE],
     )
 
 
 def score_form(verdicts: Sequence[Verdict], trials: Sequence[Trial]) -> FormScore:
     """Add up the verdicts on one form."""
-    right = float(np.mean([verdict.is_right for verdict in verdicts]))
+    total = share(verdicts)
     figures = {
         name: round(float(np.mean([verdict.figures[name] for verdict in verdicts])), 4) for name in verdicts[0].figures
     }
     gate = GATES[verdicts[0].form]
     return FormScore(
-        right=round(right, 4),
-        n=len(verdicts),
+        **asdict(total),
+        likeness=np.median([verdict.likeness for verdict in verdicts], axis=0).round(3).tolist(),
         gate=gate,
-        passes=right >= gate,
+        passes=total.good >= gate,
         held_out=all(is_held_out(trial.scene) for trial in trials),
         captions=len({trial.scene.caption() for trial in trials}),
         figures=figures,
-        by_value=shares((verdict.value, verdict.is_right) for verdict in verdicts),
+        by_value=shares((verdict.value, verdict) for verdict in verdicts),
     )
 
 
-def shares(outcomes: Iterable[tuple[str, bool]]) -> dict[str, Share]:
-    """The share of right outcomes under each name."""
-    collected: dict[str, list[bool]] = {}
-    for name, is_right in outcomes:
-        collected.setdefault(name, []).append(is_right)
-    return {name: Share(right=round(float(np.mean(each)), 4), n=len(each)) for name, each in collected.items()}
+def shares(verdicts: Iterable[tuple[str, Verdict]]) -> dict[str, Share]:
+    """The share of good pictures under each name."""
+    collected: dict[str, list[Verdict]] = {}
+    for name, verdict in verdicts:
+        collected.setdefault(name, []).append(verdict)
+    return {name: share(each) for name, each in collected.items()}
+
+
+def share(verdicts: Sequence[Verdict]) -> Share:
+    """How many were right, clear, and both."""
+
+    def mean(outcomes: Iterable[bool]) -> float:
+        return round(float(np.mean(list(outcomes))), 4)
+
+    return Share(
+        right=mean(verdict.is_right for verdict in verdicts),
+        clear=mean(verdict.is_clear for verdict in verdicts) if verdicts[0].likeness else None,
+        good=mean(verdict.is_right and verdict.is_clear for verdict in verdicts),
+        n=len(verdicts),
+    )

@@ -85,6 +85,12 @@ def test_pictures_are_256_pixels_wide_and_64_without_upscaling(pipeline: Pipelin
     assert pipeline.draw([picture], replace(QUICK, upscale=False)).shape == (1, 64, 64, 3)
 
 
+def test_a_small_picture_is_enlarged_as_in_one_run(pipeline: Pipeline) -> None:
+    pictures = [Picture(prompt="dog", seed=1), Picture(prompt="cat", seed=2)]
+    small = pipeline.draw(pictures, replace(QUICK, upscale=False))
+    assert (pipeline.enlarge(pictures, small, QUICK) == pipeline.draw(pictures, QUICK)).all()
+
+
 def test_progress_is_told_after_every_step_with_the_current_estimate(pipeline: Pipeline) -> None:
     *seen, pictures = pipeline.generate([Picture(prompt="dog", seed=1)], QUICK)
     assert isinstance(pictures, np.ndarray)

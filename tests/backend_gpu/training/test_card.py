@@ -8,43 +8,62 @@ import pytest
 from backend_gpu.training.card import CARD, NAMES, experimental, write_card
 from backend_gpu.training.evaluate import GATES
 
-SECTIONS = ("weights", "evaluation", "concepts")
+SECTIONS = ("weights", "evaluation", "likeness", "by-eye", "concepts")
 
 
 def report(held_out: bool = True) -> dict[str, Any]:
     """What `evaluate` writes, about two forms and three concepts."""
     passing = {
-        "right": 0.955,
+        "right": 0.985,
+        "clear": 0.96,
+        "good": 0.955,
+        "likeness": [0.2512, 0.309],
         "n": 600,
         "gate": 0.9,
         "passes": True,
         "held_out": False,
         "captions": 150,
         "figures": {"top_5": 0.99},
-        "by_value": {"plain": {"right": 0.98, "n": 200}, "in a scene": {"right": 0.94, "n": 200}},
+        "by_value": {
+            "plain": {"right": 1, "clear": 1, "good": 0.98, "n": 200},
+            "in a scene": {"right": 1, "clear": 1, "good": 0.94, "n": 200},
+        },
     }
     failing = {
-        "right": 0.405,
+        "right": 0.655,
+        "clear": None,
+        "good": 0.405,
+        "likeness": [],
         "n": 200,
         "gate": 0.7,
         "passes": False,
         "held_out": True,
         "captions": 96,
         "figures": {"each_object": 0.6, "number": 0.5},
-        "by_value": {"two": {"right": 0.5, "n": 100}, "four": {"right": 0.31, "n": 100}},
+        "by_value": {
+            "two": {"right": 1, "clear": 1, "good": 0.5, "n": 100},
+            "four": {"right": 1, "clear": 1, "good": 0.31, "n": 100},
+        },
     }
-    background = passing | {"figures": {"mean_abs_rgb_error": 4.26}, "by_value": {"red": {"right": 0.955, "n": 600}}}
+    background = passing | {
+        "figures": {"mean_abs_rgb_error": 4.26},
+        "by_value": {"red": {"right": 1, "clear": 1, "good": 0.955, "n": 600}},
+    }
     return {
         "command": "python -m backend_gpu.training evaluate --per-form 200",
         "seed": 7,
         "weights": {"steps": 12345, "pictures_seen": 790080, "minutes": 108, "held_out": held_out},
         "classifier": {"top_1": 0.987, "top_5": 1.0, "n": 2000},
+        "likeness": {
+            "64": {"n": 200, "clear": {"untouched": 0.99, "blur 1.5": 0.015}},
+            "256": {"n": 60, "clear": {"untouched": 0.975}},
+        },
         "scores": {
             "forms": {"one": passing, "background": background, "count": failing},
             "concepts": {
-                "dog": {"right": 1.0, "n": 6},
-                "ant": {"right": 0.8333, "n": 6},
-                "cat": {"right": 0.3333, "n": 6},
+                "dog": {"right": 1, "clear": 1, "good": 1.0, "n": 6},
+                "ant": {"right": 1, "clear": 1, "good": 0.8333, "n": 6},
+                "cat": {"right": 1, "clear": 1, "good": 0.3333, "n": 6},
             },
             "forms_that_pass": ["one", "background"],
             "concepts_that_pass": ["dog", "ant"],
@@ -79,7 +98,10 @@ def test_figures_go_between_the_markers_and_all_other_text_stays(card: Path) -> 
     after = card.read_text(encoding="utf-8")
     assert without_sections(after) == without_sections(before)
     assert "12,345 steps, 790,080 pictures, 108 min." in section_of(after, "weights")
-    assert "| one object, recognised | 96% | 90% | passes | 600 | 150 | top 5 99% |" in section_of(after, "evaluation")
+    assert (
+        "| one object, recognised | 98% | 96% | 96% | 90% | passes | 0.25, 0.31 | 600 | 150 | top 5 99% |"
+        in section_of(after, "evaluation")
+    )
     assert "`python -m backend_gpu.training evaluate --per-form 200`, seed 7" in section_of(after, "evaluation")
     assert "names 99% of 2,000 clean crops right (top-5 100%)" in section_of(after, "evaluation")
 
@@ -87,12 +109,31 @@ def test_figures_go_between_the_markers_and_all_other_text_stays(card: Path) -> 
 def test_a_form_below_its_gate_is_called_experimental(card: Path) -> None:
     write_card(card, report())
     row = next(line for line in card.read_text(encoding="utf-8").splitlines() if line.startswith(f"| {NAMES['count']}"))
-    assert "| 40% | 70% | **experimental** | 200 | 96, held out | each object 60%, number 50% |" in row
+    assert "| 66% |  | 40% | 70% | **experimental** |  | 200 | 96, held out | each object 60%, number 50% |" in row
 
 
 def test_colour_errors_are_told_in_steps_of_eight_bits(card: Path) -> None:
     write_card(card, report())
     assert "mean abs rgb error 4.3/255" in section_of(card.read_text(encoding="utf-8"), "evaluation")
+
+
+def test_what_likeness_lets_pass_is_told(card: Path) -> None:
+    write_card(card, report())
+    text = section_of(card.read_text(encoding="utf-8"), "likeness")
+    assert "| untouched | 99% | 98% |\n| blur 1.5 | 2% |  |\n" in text
+    assert "200 and 60 renders" in text
+
+
+def test_what_the_eye_says_is_told_where_it_has_looked(card: Path) -> None:
+    write_card(card, report())
+    assert "Nobody has judged" in section_of(card.read_text(encoding="utf-8"), "by-eye")
+    counts = {"right, clear": 50, "not right, not clear": 3}
+    by_eye = {"n": 53, "table": {"good": counts}, "classifier": 0.9, "likeness": 0.8, "both": 0.85}
+    write_card(card, report() | {"by_eye": by_eye | {"rank_correlation": [0.512, 0.609]}})
+    text = section_of(card.read_text(encoding="utf-8"), "by-eye")
+    assert "| good | 50 | 3 |" in text
+    assert "Of 53 pictures" in text
+    assert "0.51 at 64 px, 0.61 at 256" in text
 
 
 def test_the_parts_of_a_form_are_told_in_the_order_of_their_names(card: Path) -> None:

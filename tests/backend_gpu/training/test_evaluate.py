@@ -12,6 +12,7 @@ from backend_gpu.glide.config import Pixels
 from backend_gpu.mini.vocabulary import load_vocabulary
 from backend_gpu.training import classifier as classifier_module
 from backend_gpu.training import evaluate as evaluate_module
+from backend_gpu.training import likeness
 from backend_gpu.training.classifier import (
     CropClassifier,
     Recipe,
@@ -26,6 +27,7 @@ from backend_gpu.training.evaluate import (
     SEED,
     Form,
     Judge,
+    Painter,
     Scores,
     Trial,
     Verdict,
@@ -33,6 +35,7 @@ from backend_gpu.training.evaluate import (
     evaluate,
     score,
 )
+from backend_gpu.training.likeness import renders_of
 from backend_gpu.training.measures import object_mask
 from backend_gpu.training.scenes import Scene, draw_place, draw_plain, is_held_out, render
 
@@ -60,7 +63,13 @@ def judge(classifier: CropClassifier) -> Judge:
 def _fewer_draws() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluate_module, "DRAWS", 1000)
+        patch.setattr(evaluate_module, "renders_of", lambda *_: [])  # likeness has tests of its own, and takes long
         yield
+
+
+def painter(paint: Callable[[Trial], Pixels]) -> Painter:
+    """A painter whose large pictures nobody looks at."""
+    return lambda trials: (np.stack([paint(trial) for trial in trials]),) * 2
 
 
 def drawn(scene: Scene, seed: int) -> Pixels:
@@ -175,10 +184,7 @@ def test_a_kept_classifier_is_opened_only_for_its_own_concepts_and_recipe(
 
 
 def test_a_painter_that_draws_what_is_asked_passes_every_form(classifier: CropClassifier) -> None:
-    def paint(trials: Sequence[Trial]) -> Pixels:
-        return np.stack([drawn(trial.scene, trial.seed) for trial in trials])
-
-    scores = evaluate(VOCABULARY, classifier, paint, PER_FORM)
+    scores = evaluate(VOCABULARY, classifier, painter(lambda trial: drawn(trial.scene, trial.seed)), PER_FORM)
     assert scores.forms_that_pass == FORMS
     for form, result in scores.forms.items():
         # A tint is right only with its object, and the tests' classifier has seen few tinted ones.
@@ -189,10 +195,8 @@ def test_a_painter_that_draws_what_is_asked_passes_every_form(classifier: CropCl
 
 
 def test_a_painter_that_leaves_out_all_objects_passes_only_what_the_ground_shows(classifier: CropClassifier) -> None:
-    def paint(trials: Sequence[Trial]) -> Pixels:
-        return np.stack([without_objects(trial.scene, trial.seed) for trial in trials])
-
-    scores = evaluate(VOCABULARY, classifier, paint, PER_FORM)
+    empty = painter(lambda trial: without_objects(trial.scene, trial.seed))
+    scores = evaluate(VOCABULARY, classifier, empty, PER_FORM)
     assert scores.forms_that_pass == ["background", "scene"]
     assert scores.concepts_that_pass == []
     for form in ("one", "tint", "count", "pair"):
@@ -200,18 +204,15 @@ def test_a_painter_that_leaves_out_all_objects_passes_only_what_the_ground_shows
 
 
 def test_every_concept_is_tried_however_few_pictures_are_wanted(classifier: CropClassifier) -> None:
-    scores = evaluate(VOCABULARY, classifier, lambda trials: np.zeros((len(trials), 64, 64, 3), np.uint8), 1)
+    scores = evaluate(VOCABULARY, classifier, painter(lambda _: np.zeros((64, 64, 3), np.uint8)), 1)
     assert set(scores.concepts) == set(NAMES)
     assert scores.forms["pair"].n == 1
 
 
 def test_a_painter_of_noise_passes_nothing(classifier: CropClassifier) -> None:
     generator = np.random.default_rng(0)
-
-    def paint(trials: Sequence[Trial]) -> Pixels:
-        return generator.integers(0, 256, (len(trials), 64, 64, 3), np.uint8)
-
-    scores = evaluate(VOCABULARY, classifier, paint, PER_FORM)
+    noise = painter(lambda _: generator.integers(0, 256, (64, 64, 3), np.uint8))
+    scores = evaluate(VOCABULARY, classifier, noise, PER_FORM)
     assert scores.forms_that_pass == []
 
 
@@ -333,6 +334,30 @@ def test_no_caption_is_tried_twice_before_all_of_its_concept_are() -> None:
             captions = [trial.scene.caption() for trial in trials if trial.scene.objects[0] == concept]
             different = list(dict.fromkeys(captions))
             assert captions == (different * len(captions))[: len(captions)], form
+
+
+def test_a_form_is_good_only_where_it_is_right_and_clear(
+    classifier: CropClassifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluate_module, "GATES", {"one": 0.9, "tint": 0.7})
+    monkeypatch.setattr(evaluate_module, "renders_of", renders_of)
+
+    def paint(trials: Sequence[Trial]) -> tuple[Pixels, Pixels]:
+        small, large = (
+            np.stack([render(trial.scene, VOCABULARY, side, random.Random(trial.seed)) for trial in trials])
+            for side in likeness.SIDES
+        )
+        large[::2] = large[::2].mean((1, 2), keepdims=True)
+        return small, large
+
+    scores = evaluate(VOCABULARY, classifier, paint, 4)
+    one = scores.forms["one"]
+    assert (one.right, one.clear, one.good, one.passes) == (1, 0.5, 0.5, False)
+    assert one.likeness[0] < likeness.GATE < one.likeness[1] / 0.5
+    assert {scores.concepts[name].good for name in NAMES} == {0, 1}
+    assert len(scores.concepts_that_pass) == 3
+    assert scores.forms["tint"].clear is None
+    assert scores.forms["tint"].good == scores.forms["tint"].right
 
 
 def made_up(form: Form, concept: str, outcomes: Sequence[bool]) -> list[Verdict]:

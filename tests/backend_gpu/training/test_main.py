@@ -23,7 +23,7 @@ from backend_gpu.mini.metadata import experimental_phrases, trained_concepts
 from backend_gpu.mini.model import open_mini
 from backend_gpu.mini.vocabulary import CONCEPTS, GRAMMAR, load_vocabulary
 from backend_gpu.training import __main__ as commands
-from backend_gpu.training import card, classifier, evaluate, grid, sheet, train
+from backend_gpu.training import card, classifier, evaluate, grid, likeness, sheet, train
 from backend_gpu.training.plan import TEXT_CONTEXT
 
 ROOT = Path(__file__).parents[3]
@@ -56,6 +56,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
         patch.setattr(commands, "Recipe", partial(classifier.Recipe, steps=1, batch_size=8))
         for module in (commands, classifier):
             patch.setattr(module, "CLEAN_CROPS", 20)
+        patch.setattr(commands, "CALIBRATION", {64: 1, 256: 1})
+        patch.setattr(likeness, "RENDERS", 2)
         patch.setattr(evaluate, "DRAWS", 500)
         folder = tmp_path_factory.mktemp("mini")
         command_line = Commands(patch, folder / "checkpoints", folder / "weights")
@@ -238,10 +240,19 @@ def test_home_folders_are_meant_as_in_a_shell(
 def test_the_evaluation_goes_into_a_file_and_the_card(made: Commands, tmp_path: Path) -> None:
     copied = Path(shutil.copy(card.CARD, tmp_path))
     made.patch.setattr(commands, "CARD", copied)
-    made.run("evaluate", f"--weights={made.weights}", f"--folder={tmp_path}", "--per-form=2", "--steps=1", "--card")
+    made.run(
+        "evaluate",
+        f"--weights={made.weights}",
+        f"--folder={tmp_path}",
+        "--per-form=2",
+        "--steps=1",
+        "--card",
+        "--upsample-steps=1",
+    )
     report = json.loads((tmp_path / "evaluation.json").read_text(encoding="utf-8"))
     assert report["command"] == (
-        "python -m backend_gpu.training evaluate --per-form 2 --steps 1 --guidance 2.5 --sampler dpmpp_2m"
+        "python -m backend_gpu.training evaluate --per-form 2 --steps 1 --upsample-steps 1 --guidance 2.5"
+        " --sampler dpmpp_2m"
     )
     assert report["weights"] == {"steps": 1, "pictures_seen": 2, "minutes": 0, "held_out": True}
     assert set(report["scores"]["forms"]) == set(evaluate.GATES)
