@@ -29,7 +29,7 @@ def report(held_out: bool = True) -> dict[str, Any]:
             "in a scene": {"right": 1, "clear": 1, "good": 0.94, "n": 200},
         },
     }
-    failing = {
+    failing: dict[str, Any] = {
         "right": 0.655,
         "clear": None,
         "good": 0.405,
