@@ -62,7 +62,7 @@ from backend_gpu.training.by_eye import (
 )
 from backend_gpu.training.card import CARD, experimental, with_section, write_card
 from backend_gpu.training.classifier import CLEAN_CROPS, CropClassifier, Recipe, clean_accuracy, open_classifier
-from backend_gpu.training.device import chosen_device, placed
+from backend_gpu.training.device import chosen_device, has_bfloat16, placed
 from backend_gpu.training.evaluate import SEED, Judge, evaluate, model_painter
 from backend_gpu.training.grid import draw_grid
 from backend_gpu.training.likeness import calibrate
@@ -407,10 +407,11 @@ def study_samplers(options: argparse.Namespace) -> None:
         upsample_steps=options.upsample_steps,
         guidance_scale=options.guidance,
     )
-    pipelines: dict[Precision, Pipeline] = {
-        "float32": open_mini(options.weights),
-        "bfloat16": open_mini(options.weights, torch.bfloat16),
-    }
+    pipelines: dict[Precision, Pipeline] = {"float32": open_mini(options.weights)}
+    if has_bfloat16(torch.device("cpu")):
+        pipelines["bfloat16"] = open_mini(options.weights, torch.bfloat16)
+    else:
+        write_line("bfloat16 is left out: this processor would emulate it, many times slower")
     results = study(pipelines, Judge(*instruments(options)), default, options.per_form)
     command = f"python -m backend_gpu.training study --per-form {options.per_form}"
     body = [f"`{command}`, {len(FORMS) * options.per_form} pictures for each line.", "", *table(results)]

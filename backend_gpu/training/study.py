@@ -99,9 +99,9 @@ def settings(default: Setting) -> list[Setting]:
 
 
 def study(pipelines: Mapping[Precision, Pipeline], judge: Judge, default: Setting, per_form: int) -> list[Result]:
-    """Draw the same captions from the same noise in every setting; shows its progress."""
+    """Draw the same captions from the same noise in every setting for which there is a pipeline; shows its progress."""
     trials = [trial for form in FORMS for trial in choose_trials(judge.vocabulary, form, per_form)]
-    results = [Result(setting) for setting in settings(default)]
+    results = [Result(setting) for setting in settings(default) if setting.precision in pipelines]
     with tqdm(total=len(trials) * (1 + len(results)), desc="study", unit="picture") as progress:
         for start in range(0, len(trials), BATCH_SIZE):
             batch = Batch(pipelines, judge, trials[start : start + BATCH_SIZE])
@@ -191,7 +191,7 @@ def table(results: Sequence[Result]) -> list[str]:
 def draw_sheet(pipelines: Mapping[Precision, Pipeline], default: Setting) -> Image.Image:
     """A row for each setting, a column for each prompt, the same noise down a column."""
     font = label_font("sans", FONT_SIZE)[0]
-    tried = settings(default)
+    tried = [setting for setting in settings(default) if setting.precision in pipelines]
     sheet = Image.new("RGB", (LABEL_WIDTH + SHEET_SIDE * len(SHEET_PROMPTS), SHEET_SIDE * len(tried)), "white")
     draw = ImageDraw.Draw(sheet)
     for row, setting in enumerate(tqdm(tried, desc="sheet", unit="row")):
