@@ -37,14 +37,14 @@ def write_card(card: Path, report: Mapping[str, Any]) -> None:
 
 
 def experimental(report: Mapping[str, Any]) -> list[str]:
-    """The phrases that were asked for and came out good less often than their form's gate demands."""
+    """The phrases that were asked for and came out right less often than their form's gate demands."""
     forms = report["scores"]["forms"]
     return [
         phrase
         for form in PHRASES_OF
         if form in forms
         for phrase, share in forms[form]["by_value"].items()
-        if share["good"] < forms[form]["gate"]
+        if share["right"] < forms[form]["gate"]
     ]
 
 
@@ -110,7 +110,7 @@ def evaluation_lines(report: Mapping[str, Any]) -> list[str]:
         "",
     ]
     for form, scores in report["scores"]["forms"].items():
-        parts = ", ".join(f"{value} {percent(share['good'])}" for value, share in sorted(scores["by_value"].items()))
+        parts = ", ".join(f"{value} {percent(share['right'])}" for value, share in sorted(scores["by_value"].items()))
         lines.append(f"- {NAMES[form]}: {parts}")
     return lines
 
@@ -150,9 +150,9 @@ def by_eye_lines(report: Mapping[str, Any]) -> list[str]:
 
 
 def concept_lines(report: Mapping[str, Any]) -> list[str]:
-    """The trained concepts, and which of them came out good too seldom."""
+    """The trained concepts, and which of them came out right too seldom."""
     concepts, passing = report["scores"]["concepts"], report["scores"]["concepts_that_pass"]
-    shares = {concept: percent(share["good"]) for concept, share in concepts.items() if concept not in passing}
+    shares = {concept: percent(share["right"]) for concept, share in concepts.items() if concept not in passing}
     failing = ", ".join(f"{concept} ({share})" for concept, share in sorted(shares.items())) or "none"
     return [f"{len(passing)} pass: {', '.join(sorted(passing))}.", "", f"{len(shares)} do not: {failing}."]
 

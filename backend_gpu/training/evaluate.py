@@ -238,7 +238,7 @@ def score(verdicts: Sequence[Verdict], trials: dict[Form, list[Trial]]) -> Score
         forms=forms,
         concepts=concepts,
         forms_that_pass=[form for form in forms if forms[form].passes],
-        concepts_that_pass=[concept for concept, share in concepts.items() if share.good >= CONCEPT_GATE],
+        concepts_that_pass=[concept for concept, share in concepts.items() if share.right >= CONCEPT_GATE],
     )
 
 
@@ -253,7 +253,7 @@ def score_form(verdicts: Sequence[Verdict], trials: Sequence[Trial]) -> FormScor
         **asdict(total),
         likeness=np.median([verdict.likeness for verdict in verdicts], axis=0).round(3).tolist(),
         gate=gate,
-        passes=total.good >= gate,
+        passes=total.right >= gate,
         held_out=all(is_held_out(trial.scene) for trial in trials),
         captions=len({trial.scene.caption() for trial in trials}),
         figures=figures,

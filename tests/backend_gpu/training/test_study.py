@@ -63,6 +63,7 @@ def _less_to_do() -> Iterator[None]:
         patch.setattr(evaluate, "DRAWS", 500)
         patch.setattr(likeness, "RENDERS", 3)
         patch.setattr(study, "STEPS", (8, 12))
+        patch.setattr(study, "BATCH_SIZE", 4)
         patch.setattr(study, "UPSAMPLE_STEPS", (1, 4))
         patch.setattr(study, "GUIDANCE", (1.0, 2.0))
         patch.setattr(study, "OTHERS", (("ddpm", 12),))
@@ -101,7 +102,12 @@ def test_the_base_pictures_of_the_default_serve_every_upsampler(
     results: dict[Setting, study.Result], painter: Painter
 ) -> None:
     assert results[replace(DEFAULT, upsample_steps=1)].seconds
-    assert painter.drawn["dpmpp_2m 8 2"] == 2  # in either precision
+    assert painter.drawn["dpmpp_2m 8 2"] == 2 + 1  # both batches, and one in the other precision
+
+
+def test_bfloat16_is_tried_on_one_batch_since_it_may_take_long(results: dict[Setting, study.Result]) -> None:
+    assert len(results[replace(DEFAULT, precision="bfloat16")].seconds) == 1
+    assert len(results[DEFAULT].seconds) == 2
 
 
 def test_the_table_tells_how_far_the_pictures_are_from_others(results: dict[Setting, study.Result]) -> None:
