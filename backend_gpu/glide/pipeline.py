@@ -38,6 +38,7 @@ from backend_gpu.glide.schedule import (
     space_timesteps,
     steps_at,
 )
+from backend_gpu.glide.shares import predict_in_shares
 from backend_gpu.glide.tokenizer import Tokenizer
 from backend_gpu.glide.unet import TextContext, UNet
 
@@ -198,7 +199,7 @@ def denoiser(unet: UNet, text: TextContext | None, conditions: Sequence[Tensor] 
 
     def predict(x_t: Tensor, t: float) -> Prediction:
         inputs = torch.cat([x_t, *conditions], dim=1)
-        output = unet(inputs, torch.full((len(x_t),), t, device=x_t.device), text)
+        output = predict_in_shares(unet, inputs, torch.full((len(x_t),), t, device=x_t.device), text)
         predicted, variance_mix = output.chunk(2, dim=1)
         return Prediction(as_eps(predicted, x_t, alpha_bar_at(table, t), unet.config), variance_mix)
 
