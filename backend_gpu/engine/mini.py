@@ -44,9 +44,9 @@ def describe(settings: Settings) -> EngineInfo:
         ),
         samplers=("dpmpp_2m", "ddim", "ddpm"),
         qualities={  # docs/samplers.md
-            "fast": {"base": 10, "upsample": 3},
+            "fast": {"base": 6, "upsample": 1},
             "standard": {"base": STEPS, "upsample": UPSAMPLE_STEPS},
-            "high": {"base": 50, "upsample": 8},
+            "high": {"base": 20, "upsample": 4},
         },
         guidance=Guidance(default=GUIDANCE_SCALE),
         has_negative_prompt=True,
