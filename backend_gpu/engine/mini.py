@@ -46,7 +46,7 @@ def describe(settings: Settings) -> EngineInfo:
         qualities={  # docs/samplers.md
             "fast": {"base": 6, "upsample": 1},
             "standard": {"base": STEPS, "upsample": UPSAMPLE_STEPS},
-            "high": {"base": 20, "upsample": 4},
+            "high": {"base": 12, "upsample": 4},
         },
         guidance=Guidance(default=GUIDANCE_SCALE),
         has_negative_prompt=True,
