@@ -336,7 +336,7 @@ def test_no_caption_is_tried_twice_before_all_of_its_concept_are() -> None:
             assert captions == (different * len(captions))[: len(captions)], form
 
 
-def test_a_form_is_good_only_where_it_is_right_and_clear(
+def test_a_picture_is_good_only_where_it_is_right_and_clear_and_passes_by_what_is_right(
     classifier: CropClassifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(evaluate_module, "GATES", {"one": 0.9, "tint": 0.7})
@@ -352,10 +352,10 @@ def test_a_form_is_good_only_where_it_is_right_and_clear(
 
     scores = evaluate(VOCABULARY, classifier, paint, 4)
     one = scores.forms["one"]
-    assert (one.right, one.clear, one.good, one.passes) == (1, 0.5, 0.5, False)
+    assert (one.right, one.clear, one.good, one.passes) == (1, 0.5, 0.5, True)
     assert one.likeness[0] < likeness.GATE < one.likeness[1] / 0.5
     assert {scores.concepts[name].good for name in NAMES} == {0, 1}
-    assert len(scores.concepts_that_pass) == 3
+    assert set(NAMES) <= set(scores.concepts_that_pass)
     assert scores.forms["tint"].clear is None
     assert scores.forms["tint"].good == scores.forms["tint"].right
 
