@@ -6,20 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from backend_gpu.glide.acceleration import accelerate
-from backend_gpu.glide.config import TextConfig, UNetConfig
+from backend_gpu.glide.config import UNetConfig
 from backend_gpu.glide.shares import predict_in_shares
 from backend_gpu.glide.unet import TextContext, UNet
-
-TEXT = TextConfig(vocab_size=12, context=6, width=32, layers=1, heads=1)
-WITH_TEXT = UNetConfig(
-    image_size=16,
-    num_channels=32,
-    channel_mult=(1, 2),
-    num_res_blocks=1,
-    attention_resolutions=(8,),
-    head_channels=32,
-    text=TEXT,
-)
+from tests.backend_gpu.glide.tiny_checkpoint import TINY
 
 
 class Noted(UNet):
@@ -34,7 +24,7 @@ class Noted(UNet):
         return super().forward(x, t, text)
 
 
-def noted(config: UNetConfig = WITH_TEXT) -> Noted:
+def noted(config: UNetConfig = TINY) -> Noted:
     torch.manual_seed(0)
     unet = Noted(config)
     for parameter in unet.parameters():
@@ -45,7 +35,7 @@ def noted(config: UNetConfig = WITH_TEXT) -> Noted:
 
 def batch(rows: int, config: UNetConfig, unet: UNet) -> tuple[Tensor, Tensor, TextContext | None]:
     inputs = torch.randn(rows, 3, 16, 16)
-    tokens = torch.arange(6).expand(rows, 6)
+    tokens = torch.arange(4).expand(rows, 4)
     text = unet.encode_text(tokens, torch.ones_like(tokens, dtype=torch.bool)) if config.text else None
     return inputs, torch.linspace(1, 900, rows), text
 
@@ -57,7 +47,7 @@ def threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3 if threading.current_thread() is here else number())
 
 
-@pytest.mark.parametrize("config", [WITH_TEXT, replace(WITH_TEXT, text=None)], ids=["text", "no text"])
+@pytest.mark.parametrize("config", [TINY, replace(TINY, text=None)], ids=["text", "no text"])
 @pytest.mark.parametrize(("rows", "shares"), [(2, [1, 1]), (3, [1, 1, 1]), (7, [2, 2, 3])])
 @torch.inference_mode()
 def test_each_thread_takes_rows_of_its_own_and_the_result_is_the_same(
@@ -75,13 +65,13 @@ def test_each_thread_takes_rows_of_its_own_and_the_result_is_the_same(
 @torch.inference_mode()
 def test_one_row_has_all_threads() -> None:
     unet = noted()
-    predict_in_shares(unet, *batch(1, WITH_TEXT, unet))
+    predict_in_shares(unet, *batch(1, TINY, unet))
     assert unet.ran == [(threading.current_thread().name, 1, 3)]
 
 
 def test_whoever_needs_gradients_or_autocast_gets_them() -> None:
     unet = noted()
-    inputs, t, text = batch(2, WITH_TEXT, unet)
+    inputs, t, text = batch(2, TINY, unet)
     inputs.requires_grad_()
     assert predict_in_shares(unet, inputs, t, text).requires_grad
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
@@ -92,7 +82,7 @@ def test_whoever_needs_gradients_or_autocast_gets_them() -> None:
 @torch.inference_mode()
 def test_an_error_in_a_share_is_the_callers() -> None:
     unet = noted()
-    inputs, t, text = batch(2, WITH_TEXT, unet)
+    inputs, t, text = batch(2, TINY, unet)
     with pytest.raises(RuntimeError) as alone:
         unet(inputs[:, :2], t, text)
     with pytest.raises(RuntimeError) as in_shares:

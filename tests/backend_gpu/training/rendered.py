@@ -21,7 +21,8 @@ class InProcess:
         self.rng = random.Random(0)
         self.lessons: list[float] = []  # what it was asked for
 
-    def filled(self, done: float, *, waits: bool = False) -> Iterator[Captioned]:  # noqa: ARG002  # never has to wait
+    def filled(self, done: float, *, waits: bool = False) -> Iterator[Captioned]:
+        del waits  # it never has to
         self.lessons.append(done)
         pictures = np.empty((self.feed.rows, self.feed.side, self.feed.side, 3), np.uint8)
         yield Captioned(pictures, *fill(pictures, VOCABULARY, done, self.rng))

@@ -5,6 +5,7 @@ from torch import Tensor
 
 from backend_gpu.glide.schedule import alpha_bars
 from backend_gpu.training.batches import CAPTION_DROPOUT, Batches, draw_timesteps
+from backend_gpu.training.low_res import LowRes
 from backend_gpu.training.plan import TEXT_CONTEXT, base_config
 from backend_gpu.training.ring import Ring
 from tests.backend_gpu.training.rendered import WORDS, InProcess
@@ -13,20 +14,24 @@ EMPTY = torch.zeros(TEXT_CONTEXT, dtype=torch.int64), torch.zeros(TEXT_CONTEXT, 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 
 
-class Doubled:
-    """In the place of low_res: it shows what it was asked for."""
+class Doubled(LowRes):
+    """It shows what it was asked for."""
 
-    def enlarged(self, pictures: Tensor, tokens: Tensor, mask: Tensor, _: torch.Generator) -> Tensor:
+    def __init__(self) -> None:
+        pass
+
+    def enlarged(self, pictures: Tensor, tokens: Tensor, mask: Tensor, generator: torch.Generator) -> Tensor:
+        del generator
         assert mask.any(1).all()  # the base model paints what the caption says, if the upsampler reads it or not
         assert tokens.shape == mask.shape
         return pictures * 2
 
 
-def batches(device: str = "cpu", seed: int = 0, low_res: object = None) -> Batches:
+def batches(device: str = "cpu", seed: int = 0, low_res: LowRes | None = None) -> Batches:
     ring = Ring(InProcess(rows=16), 4, torch.device(device))
     ring.fill(64, 1.0)
     empty = EMPTY[0].to(device), EMPTY[1].to(device)
-    return Batches(ring, base_config(len(WORDS)), empty, seed, low_res)  # type: ignore[arg-type]
+    return Batches(ring, base_config(len(WORDS)), empty, seed, low_res)
 
 
 @pytest.mark.parametrize("device", DEVICES)

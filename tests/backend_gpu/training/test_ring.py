@@ -45,10 +45,11 @@ def numbers_in(ring: Ring) -> list[int]:
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_what_is_drawn_are_the_newest_pictures_with_their_captions(device: str) -> None:
-    ring = Ring(Numbered(), 3, torch.device(device))
+    source = Numbered()
+    ring = Ring(source, 3, torch.device(device))
     ring.fill(4, 0.0)
     assert numbers_in(ring) == [0, 1, 2, 3]
-    ring.source.ready = 2  # type: ignore[attr-defined]
+    source.ready = 2
     ring.refill(0.0)
     assert numbers_in(ring) == [2, 3, 4, 5, 6, 7]
 
@@ -69,12 +70,13 @@ def test_filling_ends_where_there_is_no_more_room() -> None:
 
 
 def test_refilling_waits_for_nothing() -> None:
-    ring = Ring(Numbered(), 3, CPU)
+    source = Numbered()
+    ring = Ring(source, 3, CPU)
     ring.fill(2, 0.0)
     ring.draw(100, torch.Generator())
     ring.refill(0.5)
     assert ring.rendered == 2
-    assert ring.source.lessons[-1] == 0.5  # type: ignore[attr-defined]  # it looked, though
+    assert source.lessons[-1] == 0.5  # it looked, though
 
 
 def test_no_more_is_rendered_than_is_of_use() -> None:

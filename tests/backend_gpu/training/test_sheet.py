@@ -1,4 +1,5 @@
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -7,17 +8,18 @@ from PIL import Image, ImageFont
 
 from backend_gpu.engine.mini import sprites_of
 from backend_gpu.glide.config import Pixels
-from backend_gpu.glide.pipeline import Picture, Sampling
+from backend_gpu.glide.pipeline import Picture, Pipeline, Sampling
 from backend_gpu.training import sheet
 
 
-class Painter:
+class Painter(Pipeline):
     """Draws for every prompt a colour of its own, and remembers what it was asked for."""
 
     def __init__(self) -> None:
         self.asked: list[Picture] = []
 
-    def draw(self, pictures: list[Picture], _: Sampling) -> Pixels:
+    def draw(self, pictures: Sequence[Picture], sampling: Sampling) -> Pixels:
+        del sampling
         self.asked += pictures
         return np.stack([np.full((256, 256, 3), colour_of(picture.prompt), np.uint8) for picture in pictures])
 
@@ -31,7 +33,7 @@ THINGS = ["dog", "owl", *(f"thing {'x' * index}" for index in range(26))]
 
 def test_every_thing_is_drawn_once_plain_with_one_seed() -> None:
     painter = Painter()
-    pictures = sheet.draw_things(painter, THINGS, Sampling(), 2.5)  # type: ignore[arg-type]
+    pictures = sheet.draw_things(painter, THINGS, Sampling(), 2.5)
     assert [picture.prompt for picture in painter.asked][:3] == ["a dog", "an owl", "a thing "]
     assert {(picture.seed, picture.guidance_scale) for picture in painter.asked} == {(0, 2.5)}
     assert [tuple(picture[0, 0]) for picture in pictures] == [colour_of(picture.prompt) for picture in painter.asked]

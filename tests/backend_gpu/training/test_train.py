@@ -5,6 +5,7 @@ from dataclasses import replace
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from backend_gpu.glide.unet import UNet
 from backend_gpu.training import train
 from backend_gpu.training.batches import Batches
 from backend_gpu.training.device import has_bfloat16, placed
+from backend_gpu.training.low_res import LowRes
 from backend_gpu.training.plan import BASE_PLAN, EARLIER_RATE, TEXT_CONTEXT, Plan
 from backend_gpu.training.renderers import Captioned
 from backend_gpu.training.ring import Ring
@@ -50,8 +52,11 @@ def _a_second_per_step(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(train, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
 
 
-class Unchanged:
-    """In the place of low_res: the pictures themselves."""
+class Unchanged(LowRes):
+    """It shows the pictures themselves."""
+
+    def __init__(self) -> None:
+        pass
 
     def enlarged(self, pictures: Tensor, *_: object) -> Tensor:
         return pictures
@@ -70,7 +75,7 @@ def batches_for(training: train.Training, source: InProcess | None = None, seed:
     low_res = Unchanged() if network.config.in_channels == 6 else None
     ring = Ring(source or InProcess(rows=2), training.plan.ring_slots, device)
     empty = EMPTY[0].to(device), EMPTY[1].to(device)
-    return Batches(ring, network.config, empty, seed, low_res)  # type: ignore[arg-type]
+    return Batches(ring, network.config, empty, seed, low_res)
 
 
 def run(training: train.Training, source: InProcess | None = None) -> None:
@@ -358,8 +363,8 @@ def test_a_longer_text_than_the_earlier_models_begins_as_its_last_token(tmp_path
 
 
 @pytest.mark.parametrize("change", [{"patch_size": 8}, {"channel_mult": (1, 2)}, {"text": None}])
-def test_an_earlier_model_of_another_shape_is_refused(change: dict[str, object], tmp_path: Path) -> None:
-    exported(tmp_path / "base.safetensors", WORDS, replace(BASE, **change))  # type: ignore[arg-type]
+def test_an_earlier_model_of_another_shape_is_refused(change: dict[str, Any], tmp_path: Path) -> None:
+    exported(tmp_path / "base.safetensors", WORDS, replace(BASE, **change))
     with pytest.raises(CheckpointError, match=r"base\.safetensors is a network of another shape .* from nothing"):
         train.start_from(tmp_path / "base.safetensors", UNet(BASE), WORDS)
 
