@@ -26,7 +26,7 @@ from backend_gpu.training.measures import (
 from backend_gpu.training.scenes import Mix, Scene, is_held_out, random_scene, resized_glyph
 
 Form = Literal["one", "background", "scene", "style", "tint", "count", "pair"]
-GATES: dict[Form, float] = {  # the share of pictures that must be good before a form is offered
+GATES: dict[Form, float] = {  # the share of pictures that must be right before a form is offered
     "one": 0.90,
     "background": 0.90,
     "scene": 0.90,
@@ -35,7 +35,7 @@ GATES: dict[Form, float] = {  # the share of pictures that must be good before a
     "count": 0.70,
     "pair": 0.70,
 }
-CONCEPT_GATE = 0.50  # the share of a concept's single pictures that must be good before it is offered
+CONCEPT_GATE = 0.50  # the share of a concept's single pictures that must be right before it is offered
 MIXES: dict[Form, Mix] = {
     **dict.fromkeys(("one", "background", "scene", "style"), Mix(1, 0, 0, 0)),
     "tint": Mix(0, 1, 0, 0),
@@ -77,7 +77,7 @@ class Verdict:
 
 @dataclass(frozen=True, kw_only=True)
 class Share:
-    """How many were good."""
+    """How many were right, clear, and both."""
 
     right: float  # by the classifier and the other instruments of contents
     clear: float | None  # by likeness; None where it is not measured
@@ -262,7 +262,7 @@ def score_form(verdicts: Sequence[Verdict], trials: Sequence[Trial]) -> FormScor
 
 
 def shares(verdicts: Iterable[tuple[str, Verdict]]) -> dict[str, Share]:
-    """The share of good pictures under each name."""
+    """How many were right and clear under each name."""
     collected: dict[str, list[Verdict]] = {}
     for name, verdict in verdicts:
         collected.setdefault(name, []).append(verdict)

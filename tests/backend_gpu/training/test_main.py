@@ -17,13 +17,14 @@ import pytest
 import torch
 from PIL import Image, ImageFont
 
+from backend_gpu.engine.mini import sprites_of
 from backend_gpu.glide.config import Pixels
 from backend_gpu.glide.pipeline import Pipeline
 from backend_gpu.mini.metadata import experimental_phrases, trained_concepts
 from backend_gpu.mini.model import open_mini
 from backend_gpu.mini.vocabulary import CONCEPTS, GRAMMAR, load_vocabulary
 from backend_gpu.training import __main__ as commands
-from backend_gpu.training import card, classifier, evaluate, grid, likeness, sheet, train
+from backend_gpu.training import card, classifier, evaluate, grid, judging, likeness, making, sheet, train
 from backend_gpu.training.plan import TEXT_CONTEXT
 
 ROOT = Path(__file__).parents[3]
@@ -51,12 +52,12 @@ class Commands:
 def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
     """Both networks after one step each, exported."""
     with pytest.MonkeyPatch.context() as patch:
-        for module in (commands, train):
+        for module in (judging, train):
             patch.setattr(module, "PICTURES_PER_STEP", 2)
-        patch.setattr(commands, "Recipe", partial(classifier.Recipe, steps=1, batch_size=8))
-        for module in (commands, classifier):
+        patch.setattr(judging, "Recipe", partial(classifier.Recipe, steps=1, batch_size=8))
+        for module in (judging, classifier):
             patch.setattr(module, "CLEAN_CROPS", 20)
-        patch.setattr(commands, "CALIBRATION", {64: 1, 256: 1})
+        patch.setattr(judging, "CALIBRATION", {64: 1, 256: 1})
         patch.setattr(likeness, "RENDERS", 2)
         patch.setattr(evaluate, "DRAWS", 500)
         folder = tmp_path_factory.mktemp("mini")
@@ -81,6 +82,15 @@ def test_training_and_export_make_a_model_that_knows_what_it_was_trained_on(made
 def test_what_the_translator_reads_comes_with_the_weights(made: Commands) -> None:
     for table in (CONCEPTS, GRAMMAR):
         assert (made.weights.parent / table.name).read_bytes() == table.read_bytes()
+
+
+def test_a_new_export_leaves_no_sprites_of_the_model_before(made: Commands, tmp_path: Path) -> None:
+    (tmp_path / "weights").mkdir()
+    for name in ("sprites.webp", "sprites.json"):
+        (tmp_path / "weights" / name).touch()
+    made.run("export", f"--folder={made.checkpoints}", f"--model={tmp_path}", "--rows=12")
+    assert trained_concepts(tmp_path / "weights") == TRAINED
+    assert sprites_of(tmp_path / "weights") is None
 
 
 def test_a_fault_of_the_table_is_told_in_a_sentence(made: Commands) -> None:
@@ -171,7 +181,7 @@ def test_a_signal_is_answered_at_once_though_torch_is_in_the_middle_of_a_step(ma
         patch.setattr(train.Training, "update", long_step)
         # A shell starts what runs in the background with this signal ignored, and then it would end no training
         patch.setattr(signal, "getsignal", lambda _: signal.default_int_handler)
-        patch.setattr(commands, "write_line", note)
+        patch.setattr(making, "write_line", note)
         with pytest.raises(SystemExit):
             made.run("train", "base", f"--folder={tmp_path}", "--rows=12", "--batch-size=2", "--minutes=600")
     assert answered_at[0] - sent_at[0] < step_s
@@ -181,7 +191,7 @@ def test_a_second_signal_ends_training_at_once() -> None:
     code = """
 import signal, time
 from types import SimpleNamespace
-from backend_gpu.training.__main__ import stopped_by_signals
+from backend_gpu.training.making import stopped_by_signals
 with stopped_by_signals(SimpleNamespace(is_stopped=False)):
     signal.raise_signal(signal.SIGTERM)
     signal.raise_signal(signal.SIGTERM)
@@ -241,7 +251,7 @@ def test_home_folders_are_meant_as_in_a_shell(
 
 def test_the_evaluation_goes_into_a_file_and_the_card(made: Commands, tmp_path: Path) -> None:
     copied = Path(shutil.copy(card.CARD, tmp_path))
-    made.patch.setattr(commands, "CARD", copied)
+    made.patch.setattr(judging, "CARD", copied)
     made.run(
         "evaluate",
         f"--weights={made.weights}",
@@ -282,7 +292,7 @@ def test_one_drawing_of_every_thing_makes_the_sheet_and_the_sprites(made: Comman
         drawn.append(things)
         return [np.zeros((256, 256, 3), np.uint8)] * len(things)
 
-    made.patch.setattr(commands, "draw_things", draw_things)
+    made.patch.setattr(judging, "draw_things", draw_things)
     made.patch.setattr(sheet, "label_font", lambda _, size: (ImageFont.load_default(size), []))
     weights = Path(shutil.copytree(made.weights, tmp_path / "weights"))
     out = tmp_path / "out" / "sheet.png"
