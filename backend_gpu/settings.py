@@ -78,8 +78,8 @@ def web_origins(text: str) -> str:
 def let_waiting_threads_sleep() -> None:
     """Keep OpenMP's idle threads from spinning, if nobody chose; to be called before torch is imported.
 
-    On two cores of which one had other work, a picture of the mini model took 0.6 s so and 1.1 to 1.9 s with spinning;
-    on two idle ones 0.46 to 0.58 s against 0.37 s. A laptop also draws the page, so the worse case counts.
+    On two cores of which one had other work, a picture of the mini model took 1.5 to 1.7 s so and 1.6 to 1.9 s with
+    spinning; on two idle ones 0.8 to 1.0 s either way, since each takes rows of its own (`glide/shares.py`).
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
